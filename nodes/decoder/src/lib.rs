@@ -1,0 +1,1 @@
+//! Decodes H.264 video into frames.
