@@ -1,1 +1,30 @@
 //! The shell that every TrackLens node runs in.
+//!
+//! A node is an algorithm that knows nothing of dora, and a `main.rs` that implements [`Node`] and
+//! calls [`run`]. The shell does what all nodes have in common: settings, logging, metrics, the
+//! event loop, the life of streams, and the flow control that makes a graph lossless.
+//!
+//! How flow control works: a sender keeps every message in its [`Outbox`] until all its
+//! consumers have acknowledged it on their `credit_<input>` outputs; a consumer acknowledges a
+//! frame once *its* consumers have. A consumer that starts, restarts or misses a frame says
+//! `hello` and gets everything unacknowledged again; [`Inbox`] drops what it has seen before.
+
+mod context;
+mod event_loop;
+mod help;
+mod inbox;
+mod logging;
+pub mod metrics;
+mod node;
+mod outbox;
+pub mod settings;
+mod streams;
+mod wire;
+
+pub use context::{Context, Outputs, Waker};
+pub use event_loop::{run, run_with};
+pub use inbox::{Arrival, Inbox};
+pub use node::{Node, Work};
+pub use outbox::{Outbox, Policy};
+pub use streams::{LifeCycle, StreamChange, StreamTable};
+pub use wire::{BadMessage, Message};

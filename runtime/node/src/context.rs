@@ -1,0 +1,282 @@
+//! What the event loop offers to a node while one of its methods runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use dora_node_api::dora_core::config::DataId;
+use dora_node_api::futures::channel::mpsc;
+use dora_node_api::{DoraArray, DoraNode, MetadataParameters};
+use tracklens_schemas::arrow::array::ArrayRef;
+use tracklens_schemas::{
+    Credit, FrameId, Header, ImageInfo, Metadata, StreamEvent, StreamEventKind, StreamId,
+    stream_events,
+};
+
+use crate::inbox::Inbox;
+use crate::outbox::Outbox;
+use crate::{metrics, wire};
+
+/// The node's outputs. Outputs that the graph does not declare are not sent.
+pub struct Outputs {
+    pub(crate) node: DoraNode,
+    pub(crate) declared: BTreeSet<String>,
+}
+
+impl Outputs {
+    /// Whether the graph declares this output: skip work nobody wants.
+    #[must_use]
+    pub fn wanted(&self, output: &str) -> bool {
+        self.declared.contains(output)
+    }
+
+    /// Sends a frame, whose pixels `fill` writes straight into the outgoing sample
+    /// (`info.byte_len()` bytes).
+    ///
+    /// # Errors
+    /// Where dora refuses the message.
+    pub fn frame(
+        &mut self,
+        output: &str,
+        header: &Header,
+        info: &ImageInfo,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> eyre::Result<()> {
+        if !self.wanted(output) {
+            return Ok(());
+        }
+        let mut metadata = Metadata::default();
+        header.write(&mut metadata);
+        info.write(&mut metadata);
+        let parameters = wire::to_dora(&metadata);
+        self.node.send_output_raw(
+            DataId::from(output.to_string()),
+            parameters,
+            info.byte_len(),
+            fill,
+        )?;
+        Ok(())
+    }
+
+    /// Sends rows with this metadata; the header is added to it.
+    ///
+    /// # Errors
+    /// Where dora refuses the message.
+    pub fn rows(
+        &mut self,
+        output: &str,
+        header: &Header,
+        mut metadata: Metadata,
+        rows: ArrayRef,
+    ) -> eyre::Result<()> {
+        header.write(&mut metadata);
+        self.array(output, wire::to_dora(&metadata), rows)
+    }
+
+    pub(crate) fn array(
+        &mut self,
+        output: &str,
+        parameters: MetadataParameters,
+        array: ArrayRef,
+    ) -> eyre::Result<()> {
+        if self.wanted(output) {
+            self.node.send_output(
+                DataId::from(output.to_string()),
+                parameters,
+                DoraArray::from(array),
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn credit(&mut self, input: &str, credit: &Credit) -> eyre::Result<()> {
+        let (array, metadata) = credit.encode();
+        self.array(&credit_output(input), wire::to_dora(&metadata), array)
+    }
+
+    pub(crate) fn event(
+        &mut self,
+        header: Option<&Header>,
+        event: &StreamEvent,
+    ) -> eyre::Result<()> {
+        let mut metadata = Metadata::default();
+        if let Some(header) = header {
+            header.write(&mut metadata);
+        }
+        let rows = stream_events::encode(std::slice::from_ref(event));
+        self.array("stream_events", wire::to_dora(&metadata), rows)
+    }
+}
+
+/// The output on which an input is acknowledged.
+pub(crate) fn credit_output(input: &str) -> String {
+    format!("credit_{input}")
+}
+
+/// Wakes the event loop from another thread.
+#[derive(Clone, Debug)]
+pub struct Waker(pub(crate) mpsc::Sender<()>);
+
+impl Waker {
+    /// Makes the event loop call [`crate::Node::work`] soon.
+    pub fn wake(&self) {
+        // A full channel means that a wake-up is already on its way.
+        let _already_woken = self.0.clone().try_send(());
+    }
+}
+
+/// The last word on each stream, repeated to consumers that start late.
+#[derive(Debug, Default)]
+pub(crate) struct LastWords {
+    streams: BTreeMap<StreamId, Vec<(Header, StreamEvent)>>,
+    pub(crate) exhausted: bool,
+}
+
+impl LastWords {
+    const REMEMBERED: usize = 4096;
+
+    fn keep(&mut self, header: &Header, event: &StreamEvent) {
+        let words = self.streams.entry(header.id.stream.clone()).or_default();
+        words.retain(|(old, said)| old.id.epoch == header.id.epoch && said.event != event.event);
+        words.push((header.clone(), event.clone()));
+        if self.streams.len() > Self::REMEMBERED {
+            self.streams.pop_first();
+        }
+    }
+
+    pub(crate) fn repeat(&self, outputs: &mut Outputs) -> eyre::Result<()> {
+        for (header, event) in self.streams.values().flatten() {
+            outputs.event(Some(header), event)?;
+        }
+        if self.exhausted {
+            outputs.event(None, &exhausted())?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn exhausted() -> StreamEvent {
+    StreamEvent {
+        event: StreamEventKind::Exhausted,
+        detail: String::new(),
+    }
+}
+
+/// The event loop's side of a node.
+pub struct Context<P> {
+    pub(crate) outputs: Outputs,
+    pub(crate) outbox: Outbox<P>,
+    pub(crate) inboxes: BTreeMap<String, Inbox>,
+    pub(crate) words: LastWords,
+    /// `closed` events that wait until their stream's frames are acknowledged.
+    pub(crate) closing: Vec<(Header, StreamEvent)>,
+    /// The node (a source) or all its sources have said that no stream will come any more.
+    pub(crate) exhausted: bool,
+    pub(crate) waker: Waker,
+    pub(crate) live: bool,
+    pub(crate) stopping: bool,
+}
+
+impl<P> Context<P> {
+    /// Queues a parcel for the gated output. It is sent, in order within its stream, when the
+    /// consumers have granted credit, and again when one of them restarts.
+    pub fn queue(&mut self, header: Header, parcel: P) {
+        self.outbox.queue(header, parcel);
+    }
+
+    /// Whether more of this stream should be produced now: less than a window is unacknowledged.
+    #[must_use]
+    pub fn room(&self, stream: &StreamId) -> bool {
+        self.live || self.outbox.room(stream)
+    }
+
+    /// This frame on this input is finished with: written, or dropped on purpose. Needed from sinks
+    /// for every frame, and from other nodes for frames for which nothing is queued.
+    pub fn done(&mut self, input: &str, header: &Header) {
+        self.finished(input, &header.id);
+    }
+
+    pub(crate) fn finished(&mut self, input: &str, id: &FrameId) {
+        if let Some(inbox) = self.inboxes.get_mut(input) {
+            inbox.done(id);
+        }
+    }
+
+    /// Says something about a stream downstream. Sources only: what comes from upstream is passed
+    /// on by itself. `closed` (with the number of frames as the header's frame) is sent once the
+    /// stream's frames are acknowledged.
+    ///
+    /// # Errors
+    /// Where dora refuses the message.
+    pub fn emit(&mut self, header: &Header, event: StreamEvent) -> eyre::Result<()> {
+        match event.event {
+            StreamEventKind::Closed => {
+                self.closing.push((header.clone(), event));
+                Ok(())
+            }
+            StreamEventKind::Exhausted => {
+                self.exhausted = true;
+                Ok(())
+            }
+            _ => self.say(header, &event),
+        }
+    }
+
+    pub(crate) fn say(&mut self, header: &Header, event: &StreamEvent) -> eyre::Result<()> {
+        self.words.keep(header, event);
+        self.outputs.event(Some(header), event)
+    }
+
+    /// No stream will come any more (sources): the graph may end.
+    pub fn exhaust(&mut self) {
+        self.exhausted = true;
+    }
+
+    /// The outputs, for messages that need no acknowledgement.
+    pub fn outputs(&mut self) -> &mut Outputs {
+        &mut self.outputs
+    }
+
+    /// A handle with which worker threads wake the event loop.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// How often dora has restarted this node in this run: 0 the first time.
+    #[must_use]
+    pub fn restart_count(&self) -> u32 {
+        self.outputs.node.restart_count()
+    }
+
+    /// Whether the graph is live (the newest frame wins) rather than lossless.
+    #[must_use]
+    pub fn live(&self) -> bool {
+        self.live
+    }
+
+    /// Whether the dataflow is being stopped: finish what is at hand, begin nothing.
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// Whether the graph connects this input.
+    #[must_use]
+    pub fn has_input(&self, input: &str) -> bool {
+        self.outputs
+            .node
+            .node_config()
+            .inputs
+            .keys()
+            .any(|id| id.as_ref() as &str == input)
+    }
+
+    /// Runs `work` and records its time under this operation.
+    pub fn timed<T>(&mut self, operation: &'static str, work: impl FnOnce(&mut Self) -> T) -> T {
+        let start = Instant::now();
+        let result = work(self);
+        ::metrics::histogram!(metrics::FRAME_DURATION, "operation" => operation)
+            .record(start.elapsed().as_secs_f64());
+        result
+    }
+}

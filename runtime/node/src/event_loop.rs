@@ -1,0 +1,584 @@
+//! The event loop: events in, acknowledgements and credit, streams' ends, stop, drain and flush.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use dora_node_api::futures::channel::mpsc;
+use dora_node_api::futures::future::{Either, select};
+use dora_node_api::futures::{StreamExt, executor::block_on};
+use dora_node_api::{DoraArray, DoraNode, Event, EventStream, TryRecvError};
+use eyre::WrapErr;
+use futures_timer::Delay;
+use tracklens_schemas::{
+    Credit, FrameId, FrameIndex, Header, StreamEvent, StreamEventKind, credit, stream_events,
+};
+
+use crate::context::{Context, LastWords, Outputs, Waker, credit_output, exhausted};
+use crate::inbox::{Arrival, Inbox};
+use crate::outbox::{Outbox, Policy};
+use crate::settings::{self, Resolved};
+use crate::streams::{LifeCycle, StreamChange, StreamTable};
+use crate::{BadMessage, Message, Node, Work, logging, metrics, wire};
+
+/// How often time-outs are looked at while nothing happens.
+const TICK: Duration = Duration::from_millis(500);
+/// An input that has been silent for this long says `hello` again: what was sent to it and lost on
+/// the way is repeated.
+const IDLE: Duration = Duration::from_secs(1);
+/// The settings of the event loop itself.
+const SETTINGS: &[&str] = &[
+    "FLOW_MODE",
+    "FLOW_WINDOW",
+    "METRICS_ENABLED",
+    "METRICS_PORT",
+    "STREAM_STALE_TIMEOUT_SECONDS",
+    "STREAM_CLEANUP_TIMEOUT_SECONDS",
+];
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+struct LoopSettings {
+    flow_mode: String,
+    flow_window: usize,
+    metrics_enabled: bool,
+    metrics_port: u16,
+    stream_stale_timeout_seconds: f64,
+    stream_cleanup_timeout_seconds: f64,
+}
+
+/// The `main` of every node.
+pub fn run<N: Node>() -> ExitCode {
+    if std::env::args().any(|argument| argument == "--help" || argument == "-h") {
+        crate::help::print::<N>();
+        return ExitCode::SUCCESS;
+    }
+    logging::start();
+    // The connection comes first: an output that is slow to appear stays on dora's slow path.
+    let started = DoraNode::init_from_env_force().wrap_err(
+        "this is a node of a dora dataflow: start it with `dora run graphs/file.yml` \
+         (`--help` lists its settings)",
+    );
+    let result = started
+        .and_then(|(node, events)| run_with::<N>(node, events, |name| std::env::var(name).ok()));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(node = N::NAME, "{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a node on a given connection and environment, to its end.
+///
+/// # Errors
+/// Wrong settings, or whatever ended the node.
+pub fn run_with<N: Node>(
+    node: DoraNode,
+    events: EventStream,
+    environment: impl Fn(&str) -> Option<String>,
+) -> eyre::Result<()> {
+    let mut names = SETTINGS.to_vec();
+    names.extend(N::SETTINGS.iter().filter(|name| !SETTINGS.contains(name)));
+    let resolved = settings::resolve(&names, environment)?;
+    for warning in &resolved.warnings {
+        tracing::warn!(node = N::NAME, "{warning}");
+    }
+    let mut shell = Shell::<N>::new(node, events, &resolved)?;
+    shell.run()
+}
+
+struct Shell<N: Node> {
+    node: N,
+    ctx: Context<N::Parcel>,
+    events: EventStream,
+    woken: mpsc::Receiver<()>,
+    streams: StreamTable,
+    window: u32,
+    last_arrival: BTreeMap<String, Instant>,
+    /// Inputs whose acknowledgements must be repeated: their senders resend what we have.
+    repeat: BTreeSet<String>,
+    last_tick: Instant,
+    /// `stream_events*` inputs that have not said `exhausted`.
+    open_sources: BTreeSet<String>,
+    bad_messages: BTreeMap<String, u64>,
+}
+
+impl<N: Node> Shell<N> {
+    fn new(node: DoraNode, events: EventStream, resolved: &Resolved) -> eyre::Result<Self> {
+        let own: LoopSettings = resolved.typed()?;
+        let config = node.node_config();
+        let inputs: Vec<String> = config.inputs.keys().map(ToString::to_string).collect();
+        let declared: BTreeSet<String> = config.outputs.iter().map(ToString::to_string).collect();
+        let live = own.flow_mode == "live";
+        let policy = if live {
+            N::LIVE_POLICY
+        } else {
+            Policy::Reliable
+        };
+        let consumers = inputs
+            .iter()
+            .filter(|id| id.starts_with("credit_"))
+            .cloned();
+        let inboxes = inputs
+            .iter()
+            .filter(|id| declared.contains(&credit_output(id)))
+            .map(|id| (id.clone(), Inbox::new(!live)))
+            .collect();
+        let open_sources = inputs
+            .iter()
+            .filter(|id| id.starts_with("stream_events"))
+            .cloned()
+            .collect();
+        let (wake, woken) = mpsc::channel(1);
+        let seconds = Duration::from_secs_f64;
+        if own.metrics_enabled {
+            let forget = seconds(own.stream_cleanup_timeout_seconds).max(Duration::from_secs(60));
+            metrics::serve(own.metrics_port, N::NAME, forget);
+        }
+        let mut ctx = Context {
+            outbox: Outbox::new(policy, own.flow_window, consumers),
+            outputs: Outputs { node, declared },
+            inboxes,
+            words: LastWords::default(),
+            closing: Vec::new(),
+            exhausted: false,
+            waker: Waker(wake),
+            live,
+            stopping: false,
+        };
+        let node = N::new(
+            resolved
+                .typed()
+                .wrap_err("the node's settings and the settings table disagree")?,
+            &mut ctx,
+        )?;
+        Ok(Self {
+            node,
+            ctx,
+            events,
+            woken,
+            streams: StreamTable::new(LifeCycle {
+                stale_after: seconds(own.stream_stale_timeout_seconds),
+                close_after: live.then(|| seconds(own.stream_cleanup_timeout_seconds)),
+            }),
+            window: u32::try_from(own.flow_window).unwrap_or(u32::MAX),
+            last_arrival: BTreeMap::new(),
+            repeat: BTreeSet::new(),
+            last_tick: Instant::now(),
+            open_sources,
+            bad_messages: BTreeMap::new(),
+        })
+    }
+
+    fn run(&mut self) -> eyre::Result<()> {
+        self.hello_all()?;
+        loop {
+            self.pump()?;
+            self.acknowledge(false)?;
+            if self.is_over() {
+                break;
+            }
+            match self.events.try_recv() {
+                Ok(event) => self.event(event)?,
+                Err(TryRecvError::Closed) => break,
+                Err(TryRecvError::Empty) => {
+                    if self.last_tick.elapsed() >= TICK {
+                        self.tick()?;
+                    }
+                    let work = match self.ctx.stopping {
+                        true => Work::Wait,
+                        false => self.node.work(&mut self.ctx)?,
+                    };
+                    let sent = self.pump()?;
+                    self.acknowledge(true)?;
+                    if self.is_over() {
+                        break;
+                    }
+                    if work == Work::Wait && !sent {
+                        match self.wait() {
+                            Waited::Event(event) => self.event(*event)?,
+                            Waited::Closed => break,
+                            Waited::Nothing => {}
+                        }
+                    }
+                }
+            }
+        }
+        self.finish()
+    }
+
+    /// What is at hand is finished: queued work is done, sent as far as credit goes, and flushed.
+    fn finish(&mut self) -> eyre::Result<()> {
+        self.ctx.stopping = true;
+        while self.node.work(&mut self.ctx)? == Work::Again {
+            self.pump()?;
+        }
+        self.pump()?;
+        self.acknowledge(true)?;
+        let changes = self.streams.due(Instant::now(), seen(&self.ctx));
+        self.apply(changes)?;
+        self.node.finish(&mut self.ctx)?;
+        self.acknowledge(true)
+    }
+
+    /// Everything has been said and heard: the sources are exhausted, downstream has taken all, and
+    /// (so that a consumer that restarts now still learns of the end) all consumers are gone.
+    fn is_over(&self) -> bool {
+        self.ctx.words.exhausted && (N::SINK || !self.ctx.outbox.has_consumers())
+    }
+
+    fn wait(&mut self) -> Waited {
+        let delay = Delay::new(TICK);
+        let event = pin!(self.events.recv_async());
+        match block_on(select(event, select(self.woken.next(), delay))) {
+            Either::Left((Some(event), _)) => Waited::Event(Box::new(event)),
+            Either::Left((None, _)) => Waited::Closed,
+            Either::Right(_) => Waited::Nothing,
+        }
+    }
+
+    fn event(&mut self, event: Event) -> eyre::Result<()> {
+        match event {
+            Event::Input { id, metadata, data } => {
+                let id = id.to_string();
+                let sent = metadata.timestamp().get_time().to_system_time();
+                let queued = sent.elapsed().unwrap_or_default();
+                ::metrics::histogram!(metrics::QUEUE, "edge" => id.clone())
+                    .record(queued.as_secs_f64());
+                self.input(id, &metadata.parameters, data)
+            }
+            Event::InputClosed { id } => {
+                let id = id.to_string();
+                if id.starts_with("credit_") {
+                    self.ctx.outbox.consumer_gone(&id);
+                } else if self.open_sources.contains(&id) && !self.ctx.stopping {
+                    tracing::warn!(input = id, "upstream ended without saying so");
+                    self.source_exhausted(&id)?;
+                }
+                Ok(())
+            }
+            Event::NodeRestarted { id } => {
+                tracing::info!(upstream = %id, "node restarted");
+                ::metrics::counter!(metrics::RESTARTS, "node" => id.to_string()).increment(1);
+                self.hello_all()
+            }
+            Event::Stop(cause) => {
+                tracing::debug!(?cause, "stop: draining what is queued");
+                self.ctx.stopping = true;
+                Ok(())
+            }
+            Event::Error(error) => {
+                tracing::warn!(error, "dora reports an error");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn input(
+        &mut self,
+        id: String,
+        parameters: &dora_node_api::MetadataParameters,
+        data: DoraArray,
+    ) -> eyre::Result<()> {
+        if data.is_empty() && parameters.is_empty() {
+            return Ok(());
+        }
+        let metadata = wire::from_dora(parameters);
+        let array = wire::array(data);
+        if id.starts_with("credit_") {
+            return match credit::decode(&array, &metadata) {
+                Ok(credit) => self.credit(&id, &credit),
+                Err(error) => self.bad(&id, None, &error.into()),
+            };
+        }
+        if id.starts_with("stream_events") {
+            let rows = match stream_events::decode(&array) {
+                Ok(rows) => rows,
+                Err(error) => return self.bad(&id, None, &error.into()),
+            };
+            let header = Header::read(&metadata);
+            for row in rows {
+                if row.event == StreamEventKind::Exhausted {
+                    self.source_exhausted(&id)?;
+                    continue;
+                }
+                match &header {
+                    Ok(header) => self.stream_event(header, &row)?,
+                    Err(error) => self.bad(&id, None, &error.clone().into())?,
+                }
+            }
+            return Ok(());
+        }
+        match Header::read(&metadata) {
+            Ok(header) => self.message(
+                &id,
+                Message {
+                    header,
+                    metadata,
+                    array,
+                },
+            ),
+            Err(error) => self.bad(&id, None, &error.into()),
+        }
+    }
+
+    fn message(&mut self, input: &str, message: Message) -> eyre::Result<()> {
+        let now = Instant::now();
+        self.last_arrival.insert(input.into(), now);
+        let id = message.header.id.clone();
+        if self.streams.is_over(&id.stream, id.epoch) {
+            self.repeat.insert(input.into());
+            return Ok(());
+        }
+        if let Some(inbox) = self.ctx.inboxes.get_mut(input) {
+            match inbox.arrive(&id) {
+                Arrival::New => {}
+                Arrival::Duplicate => {
+                    self.repeat.insert(input.into());
+                    return Ok(());
+                }
+                Arrival::Gap => {
+                    tracing::debug!(stream_id = %id.stream, frame = id.frame.0, input, "gap");
+                    return self.hello(input);
+                }
+            }
+        }
+        let changes = self.streams.frame(&id, now);
+        self.apply(changes)?;
+        ::metrics::counter!(
+            metrics::FRAMES, "stream_id" => id.stream.to_string(), "status" => "received"
+        )
+        .increment(u64::from(input == "frames"));
+        let start = Instant::now();
+        let result = self.node.input(&mut self.ctx, input, message);
+        ::metrics::histogram!(metrics::FRAME_DURATION, "operation" => input.to_string())
+            .record(start.elapsed().as_secs_f64());
+        if let Err(bad) = result {
+            self.bad(input, Some(&id), &bad)?;
+            self.ctx.finished(input, &id);
+        }
+        Ok(())
+    }
+
+    fn bad(&mut self, input: &str, id: Option<&FrameId>, bad: &BadMessage) -> eyre::Result<()> {
+        ::metrics::counter!(
+            metrics::BAD_MESSAGES, "input" => input.to_string(), "reason" => bad.reason
+        )
+        .increment(1);
+        let count = self.bad_messages.entry(input.into()).or_default();
+        *count += 1;
+        if count.is_power_of_two() {
+            let stream = id.map_or("unknown", |id| id.stream.as_str());
+            let frame = id.map(|id| id.frame.0);
+            tracing::warn!(
+                input,
+                stream_id = stream,
+                frame,
+                count = *count,
+                "bad message: {bad}"
+            );
+        }
+        Ok(())
+    }
+
+    fn stream_event(&mut self, header: &Header, event: &StreamEvent) -> eyre::Result<()> {
+        let changes = self.streams.event(&header.id, event, Instant::now());
+        self.apply(changes)?;
+        let due = self.streams.due(Instant::now(), seen(&self.ctx));
+        self.apply(due)
+    }
+
+    /// Tells the node, and passes on downstream.
+    fn apply(&mut self, changes: Vec<StreamChange>) -> eyre::Result<()> {
+        for change in changes {
+            tracing::info!(
+                stream_id = %change.stream, epoch = change.epoch.0, detail = change.detail,
+                "stream {}", change.event.as_str()
+            );
+            self.node.stream(&mut self.ctx, &change)?;
+            let header = Header {
+                id: FrameId {
+                    stream: change.stream,
+                    epoch: change.epoch,
+                    frame: FrameIndex(change.frames),
+                },
+                pts_ns: 0,
+                capture_ns: 0,
+            };
+            let event = StreamEvent {
+                event: change.event,
+                detail: change.detail,
+            };
+            self.ctx.emit(&header, event)?;
+            ::metrics::gauge!(metrics::ACTIVE_STREAMS).set(self.streams.len() as f64);
+        }
+        Ok(())
+    }
+
+    fn source_exhausted(&mut self, input: &str) -> eyre::Result<()> {
+        self.open_sources.remove(input);
+        if self.open_sources.is_empty() {
+            self.ctx.exhausted = true;
+        }
+        Ok(())
+    }
+
+    fn credit(&mut self, consumer: &str, credit: &Credit) -> eyre::Result<()> {
+        self.ctx.outbox.credit(consumer, credit);
+        if credit.consumed.is_none() {
+            self.ctx.words.repeat(&mut self.ctx.outputs)?;
+        }
+        Ok(())
+    }
+
+    /// Sends what credit allows, and closes what is clear. Returns whether anything was sent.
+    fn pump(&mut self) -> eyre::Result<bool> {
+        let mut sent = false;
+        loop {
+            let ctx = &mut self.ctx;
+            let mut progress = false;
+            while let Some((header, parcel)) = ctx.outbox.next() {
+                self.node.send(&mut ctx.outputs, header, parcel)?;
+                progress = true;
+            }
+            for header in ctx.outbox.take_dropped() {
+                ::metrics::counter!(
+                    metrics::FRAMES_DROPPED,
+                    "stream_id" => header.id.stream.to_string(), "reason" => "newer_frame"
+                )
+                .increment(1);
+            }
+            for header in ctx.outbox.take_finished() {
+                for inbox in ctx.inboxes.values_mut() {
+                    inbox.done(&header.id);
+                }
+                self.node.acknowledged(&header);
+                progress = true;
+            }
+            if !progress {
+                break;
+            }
+            sent = true;
+        }
+        self.close_clear_streams()?;
+        Ok(sent)
+    }
+
+    fn close_clear_streams(&mut self) -> eyre::Result<()> {
+        if !self.ctx.closing.is_empty() {
+            let (clear, waiting) = std::mem::take(&mut self.ctx.closing)
+                .into_iter()
+                .partition(|(header, _)| self.ctx.outbox.is_clear(&header.id.stream));
+            self.ctx.closing = waiting;
+            let clear: Vec<(Header, StreamEvent)> = clear;
+            for (header, event) in clear {
+                self.ctx.say(&header, &event)?;
+                self.ctx.outbox.forget(&header.id.stream);
+            }
+        }
+        let ended = self.ctx.exhausted
+            && self.ctx.closing.is_empty()
+            && self.ctx.outbox.is_empty()
+            && self.streams.is_empty();
+        if ended && !self.ctx.words.exhausted {
+            self.ctx.words.exhausted = true;
+            self.ctx.outputs.event(None, &exhausted())?;
+        }
+        Ok(())
+    }
+
+    /// Sends acknowledgements: all of them when nothing else is to be done, otherwise once they
+    /// are worth a message.
+    fn acknowledge(&mut self, idle: bool) -> eyre::Result<()> {
+        let worth = u64::from(self.window / 4).max(1);
+        for (input, inbox) in &mut self.ctx.inboxes {
+            if self.repeat.remove(input) {
+                for id in inbox.acknowledgements() {
+                    self.ctx
+                        .outputs
+                        .credit(input, &acknowledge(self.window, id))?;
+                }
+            }
+            if idle || inbox.unacknowledged() >= worth {
+                for id in inbox.take_acknowledgements() {
+                    self.ctx
+                        .outputs
+                        .credit(input, &acknowledge(self.window, id))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn hello_all(&mut self) -> eyre::Result<()> {
+        let inputs: Vec<String> = self.ctx.inboxes.keys().cloned().collect();
+        inputs.iter().try_for_each(|input| self.hello(input))
+    }
+
+    fn hello(&mut self, input: &str) -> eyre::Result<()> {
+        self.last_arrival.insert(input.into(), Instant::now());
+        if let Some(inbox) = self.ctx.inboxes.get(input) {
+            for id in inbox.acknowledgements() {
+                self.ctx
+                    .outputs
+                    .credit(input, &acknowledge(self.window, id))?;
+            }
+        }
+        let hello = Credit {
+            window: self.window,
+            consumed: None,
+        };
+        self.ctx.outputs.credit(input, &hello)
+    }
+
+    fn tick(&mut self) -> eyre::Result<()> {
+        self.last_tick = Instant::now();
+        let silent: Vec<String> = self
+            .ctx
+            .inboxes
+            .iter()
+            .filter(|(input, inbox)| {
+                let heard = self.last_arrival.get(*input);
+                inbox.open() == 0 && heard.is_none_or(|at| at.elapsed() >= IDLE)
+            })
+            .map(|(input, _)| input.clone())
+            .collect();
+        silent.iter().try_for_each(|input| self.hello(input))?;
+        let now = Instant::now();
+        for (stream, age) in self.streams.ages(now) {
+            ::metrics::gauge!(metrics::STREAM_DURATION, "stream_id" => stream.to_string())
+                .set(age.as_secs_f64());
+        }
+        let changes = self.streams.due(now, seen(&self.ctx));
+        self.apply(changes)
+    }
+}
+
+/// The last frame that any input has seen of a stream.
+fn seen<P>(
+    ctx: &Context<P>,
+) -> impl Fn(&tracklens_schemas::StreamId) -> Option<(tracklens_schemas::Epoch, FrameIndex)> {
+    move |stream| {
+        ctx.inboxes
+            .values()
+            .filter_map(|inbox| inbox.seen(stream))
+            .max()
+    }
+}
+
+fn acknowledge(window: u32, id: FrameId) -> Credit {
+    Credit {
+        window,
+        consumed: Some(id),
+    }
+}
+
+enum Waited {
+    Event(Box<Event>),
+    Closed,
+    Nothing,
+}

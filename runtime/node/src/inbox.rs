@@ -1,0 +1,168 @@
+//! The receiving half of flow control, for one input: what has been seen, what is still being
+//! worked on, and therefore what can be acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracklens_schemas::{Epoch, FrameId, FrameIndex, StreamId};
+
+/// What a message that has just come in is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// New and in order.
+    New,
+    /// Seen before, or of an epoch that is over: not to be handled again.
+    Duplicate,
+    /// Messages before it are missing: it is not taken, the sender must repeat.
+    Gap,
+}
+
+#[derive(Debug)]
+struct Cursor {
+    epoch: Epoch,
+    /// Last frame seen in this epoch.
+    seen: Option<FrameIndex>,
+    /// Last acknowledgement sent.
+    acknowledged: Option<FrameIndex>,
+    /// Seen and not done.
+    open: BTreeSet<FrameIndex>,
+}
+
+/// Cursors of all streams on one input.
+#[derive(Debug)]
+pub struct Inbox {
+    strict: bool,
+    cursors: BTreeMap<StreamId, Cursor>,
+}
+
+impl Inbox {
+    /// `strict`: frames of an epoch must come without gaps (lossless edges).
+    #[must_use]
+    pub fn new(strict: bool) -> Self {
+        Self {
+            strict,
+            cursors: BTreeMap::new(),
+        }
+    }
+
+    /// Takes note of a message. Any first frame of an epoch is accepted: after a restart the sender
+    /// goes on where the acknowledgements stopped.
+    pub fn arrive(&mut self, id: &FrameId) -> Arrival {
+        let cursor = self
+            .cursors
+            .entry(id.stream.clone())
+            .or_insert_with(|| Cursor::new(id.epoch));
+        if id.epoch < cursor.epoch {
+            return Arrival::Duplicate;
+        }
+        if id.epoch > cursor.epoch {
+            *cursor = Cursor::new(id.epoch);
+        }
+        if let Some(seen) = cursor.seen {
+            if id.frame <= seen {
+                return Arrival::Duplicate;
+            }
+            if self.strict && id.frame.0 != seen.0 + 1 {
+                return Arrival::Gap;
+            }
+        }
+        cursor.seen = Some(id.frame);
+        cursor.open.insert(id.frame);
+        Arrival::New
+    }
+
+    /// The node has finished with this frame, in whatever order.
+    pub fn done(&mut self, id: &FrameId) {
+        if let Some(cursor) = self.cursor(id) {
+            cursor.open.remove(&id.frame);
+        }
+    }
+
+    fn cursor(&mut self, id: &FrameId) -> Option<&mut Cursor> {
+        self.cursors
+            .get_mut(&id.stream)
+            .filter(|cursor| cursor.epoch == id.epoch)
+    }
+
+    /// The last frame seen of a stream and its epoch.
+    #[must_use]
+    pub fn seen(&self, stream: &StreamId) -> Option<(Epoch, FrameIndex)> {
+        let cursor = self.cursors.get(stream)?;
+        Some((cursor.epoch, cursor.seen?))
+    }
+
+    /// Frames that were seen and are not done, over all streams.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.cursors.values().map(|cursor| cursor.open.len()).sum()
+    }
+
+    /// How many frames could be acknowledged that have not been.
+    #[must_use]
+    pub fn unacknowledged(&self) -> u64 {
+        self.cursors
+            .values()
+            .filter_map(|cursor| {
+                let done = cursor.done()?;
+                Some(match cursor.acknowledged {
+                    Some(last) => done.0.saturating_sub(last.0),
+                    None => 1,
+                })
+            })
+            .sum()
+    }
+
+    /// New acknowledgements, one per stream whose position moved since the last call.
+    pub fn take_acknowledgements(&mut self) -> Vec<FrameId> {
+        let mut list = Vec::new();
+        for (stream, cursor) in &mut self.cursors {
+            let done = cursor.done();
+            if done.is_some() && done > cursor.acknowledged {
+                cursor.acknowledged = done;
+                list.extend(cursor.position(stream));
+            }
+        }
+        list
+    }
+
+    /// The last acknowledgement of every stream, to be repeated to a sender that restarted or
+    /// resent what it need not have.
+    #[must_use]
+    pub fn acknowledgements(&self) -> Vec<FrameId> {
+        self.cursors
+            .iter()
+            .filter_map(|(stream, cursor)| cursor.position(stream))
+            .collect()
+    }
+
+    /// Forgets a stream that has ended.
+    pub fn forget(&mut self, stream: &StreamId) {
+        self.cursors.remove(stream);
+    }
+}
+
+impl Cursor {
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            seen: None,
+            acknowledged: None,
+            open: BTreeSet::new(),
+        }
+    }
+
+    /// Every frame up to and including this one is done.
+    fn done(&self) -> Option<FrameIndex> {
+        match self.open.first() {
+            Some(first) => first.0.checked_sub(1).map(FrameIndex),
+            None => self.seen,
+        }
+    }
+
+    fn position(&self, stream: &StreamId) -> Option<FrameId> {
+        Some(FrameId {
+            stream: stream.clone(),
+            epoch: self.epoch,
+            frame: self.acknowledged?,
+        })
+    }
+}

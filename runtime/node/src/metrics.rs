@@ -1,0 +1,77 @@
+//! Prometheus metrics: one endpoint per node on 127.0.0.1, and the names that all nodes share.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_util::MetricKindMask;
+
+/// Open streams (gauge).
+pub const ACTIVE_STREAMS: &str = "video_processor_active_streams";
+/// Seconds since a stream was opened (gauge; `stream_id`).
+pub const STREAM_DURATION: &str = "video_processor_stream_duration_seconds";
+/// Frames by what became of them (counter; `stream_id`, `status`).
+pub const FRAMES: &str = "video_processor_frames_total";
+/// Time spent on a frame (histogram; `operation`).
+pub const FRAME_DURATION: &str = "video_processor_frame_duration_seconds";
+/// Frames dropped by choice (counter; `stream_id`, `reason`).
+pub const FRAMES_DROPPED: &str = "video_processor_frames_dropped_total";
+/// Time from a message's sending to its handling (histogram; `edge`).
+pub const QUEUE: &str = "video_processor_queue_seconds";
+/// Restarts of nodes upstream (counter; `node`).
+pub const RESTARTS: &str = "video_processor_restarts_total";
+/// Messages that could not be used (counter; `input`, `reason`).
+pub const BAD_MESSAGES: &str = "video_processor_bad_messages_total";
+/// Version of the node (gauge, always 1; `node`, `version`).
+pub const SYSTEM: &str = "video_processor_system";
+
+/// Upper bounds of the histograms' buckets in seconds: 0.2 ms to 10 s.
+const BUCKETS: [f64; 15] = [
+    0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0,
+];
+
+/// Offsets of the nodes' ports from `METRICS_PORT`.
+const OFFSETS: [(&str, u16); 10] = [
+    ("decoder", 0),
+    ("buffer", 1),
+    ("prompt-generator", 2),
+    ("sam2-tracker", 3),
+    ("iou-tracker", 4),
+    ("lens-batcher", 5),
+    ("publisher", 6),
+    ("ingest", 7),
+    ("recorder", 8),
+    ("replayer", 9),
+];
+
+/// The port of a node's endpoint.
+#[must_use]
+pub fn port(first: u16, node: &str) -> u16 {
+    let offset = OFFSETS
+        .iter()
+        .find(|(name, _)| *name == node)
+        .map_or(OFFSETS.len() as u16, |(_, offset)| *offset);
+    first.saturating_add(offset)
+}
+
+/// Serves metrics on 127.0.0.1 until the process ends. A port in use is no reason not to run: it
+/// is said once, and the node goes on without an endpoint.
+pub(crate) fn serve(first_port: u16, node: &'static str, forget_after: Duration) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port(first_port, node)));
+    let started = PrometheusBuilder::new()
+        .with_http_listener(address)
+        .idle_timeout(MetricKindMask::ALL, Some(forget_after))
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)
+        .and_then(PrometheusBuilder::install);
+    match started {
+        Ok(()) => {
+            tracing::info!(%address, "metrics endpoint");
+            metrics::gauge!(SYSTEM, "node" => node, "version" => env!("CARGO_PKG_VERSION"))
+                .set(1.0);
+        }
+        Err(error) => tracing::warn!(
+            %address, %error,
+            "no metrics endpoint; set METRICS_PORT to a free port, or METRICS_ENABLED=false"
+        ),
+    }
+}

@@ -1,0 +1,272 @@
+//! The sending half of flow control: what has been produced and is not yet acknowledged.
+//!
+//! Dora's queues drop when full and forget when a receiver dies, so every message that must arrive
+//! stays here until all consumers have acknowledged it. Like a transport protocol's sender: a
+//! window limits what is on its way, acknowledgements are cumulative per stream and epoch, and a
+//! consumer that says `hello` (it has just started, or noticed a gap) gets everything again that it
+//! has not acknowledged. Plain data and decisions, no I/O: the event loop does the sending.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tracklens_schemas::{Credit, Epoch, FrameId, FrameIndex, Header, StreamId};
+
+/// What happens to a message when consumers cannot keep up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// Wait for credit; keep until acknowledged.
+    #[default]
+    Reliable,
+    /// Wait for credit, but only the newest unsent message of a stream waits: older ones are
+    /// dropped. Nothing is sent twice.
+    Newest,
+    /// Send at once and forget.
+    Free,
+}
+
+#[derive(Debug, Default)]
+struct Consumer {
+    ready: bool,
+    gone: bool,
+    window: usize,
+    acknowledged: BTreeMap<StreamId, (Epoch, FrameIndex)>,
+}
+
+impl Consumer {
+    fn has(&self, id: &FrameId) -> bool {
+        self.gone
+            || self
+                .acknowledged
+                .get(&id.stream)
+                .is_some_and(|last| *last >= (id.epoch, id.frame))
+    }
+}
+
+#[derive(Debug)]
+struct Entry<P> {
+    header: Header,
+    parcel: P,
+}
+
+/// The unacknowledged messages of one stream; the first `sent` of them are on their way.
+#[derive(Debug)]
+struct Lane<P> {
+    entries: VecDeque<Entry<P>>,
+    sent: usize,
+}
+
+impl<P> Default for Lane<P> {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            sent: 0,
+        }
+    }
+}
+
+/// Unacknowledged messages of all streams of one output.
+#[derive(Debug)]
+pub struct Outbox<P> {
+    policy: Policy,
+    window: usize,
+    consumers: BTreeMap<String, Consumer>,
+    lanes: BTreeMap<StreamId, Lane<P>>,
+    last_served: Option<StreamId>,
+    finished: Vec<Header>,
+    dropped: Vec<Header>,
+}
+
+impl<P> Outbox<P> {
+    /// An outbox for the consumers named (the ids of the node's `credit_*` inputs).
+    ///
+    /// `window` bounds the messages on their way, over all streams; a consumer may ask for less.
+    pub fn new(policy: Policy, window: usize, consumers: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            policy,
+            window: window.max(1),
+            consumers: consumers
+                .into_iter()
+                .map(|name| (name, Consumer::default()))
+                .collect(),
+            lanes: BTreeMap::new(),
+            last_served: None,
+            finished: Vec::new(),
+            dropped: Vec::new(),
+        }
+    }
+
+    /// Adds a message behind those of its stream.
+    pub fn queue(&mut self, header: Header, parcel: P) {
+        let lane = self.lanes.entry(header.id.stream.clone()).or_default();
+        if self.policy == Policy::Newest {
+            while lane.entries.len() > lane.sent {
+                if let Some(stale) = lane.entries.pop_back() {
+                    self.dropped.push(stale.header.clone());
+                    self.finished.push(stale.header);
+                }
+            }
+        }
+        lane.entries.push_back(Entry { header, parcel });
+    }
+
+    /// Whether a producer should go on producing for this stream: fewer than a window's worth of
+    /// its messages are unacknowledged.
+    #[must_use]
+    pub fn room(&self, stream: &StreamId) -> bool {
+        self.lanes
+            .get(stream)
+            .is_none_or(|lane| lane.entries.len() < self.window)
+    }
+
+    /// Whether everything queued for this stream has been acknowledged.
+    #[must_use]
+    pub fn is_clear(&self, stream: &StreamId) -> bool {
+        self.lanes
+            .get(stream)
+            .is_none_or(|lane| lane.entries.is_empty())
+    }
+
+    /// Whether everything queued has been acknowledged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lanes.values().all(|lane| lane.entries.is_empty())
+    }
+
+    /// Whether any consumer is left to wait for.
+    #[must_use]
+    pub fn has_consumers(&self) -> bool {
+        self.consumers.values().any(|consumer| !consumer.gone)
+    }
+
+    /// The next message to send, marked as sent; streams take turns.
+    ///
+    /// `None` while nothing waits, a consumer has not said hello yet, or the window is full.
+    pub fn next(&mut self) -> Option<(&Header, &P)> {
+        if self.policy != Policy::Free {
+            let mut window = self.window;
+            for consumer in self.consumers.values().filter(|c| !c.gone) {
+                if !consumer.ready {
+                    return None;
+                }
+                window = window.min(consumer.window);
+            }
+            let on_their_way: usize = self.lanes.values().map(|lane| lane.sent).sum();
+            if self.has_consumers() && on_their_way >= window {
+                return None;
+            }
+        }
+        let stream = self.next_stream()?;
+        self.last_served = Some(stream.clone());
+        let lane = self.lanes.get_mut(&stream)?;
+        lane.sent += 1;
+        let entry = lane.entries.get(lane.sent - 1)?;
+        Some((&entry.header, &entry.parcel))
+    }
+
+    fn next_stream(&self) -> Option<StreamId> {
+        let waiting = |(_, lane): &(&StreamId, &Lane<P>)| lane.sent < lane.entries.len();
+        let after = self.last_served.as_ref().and_then(|last| {
+            self.lanes
+                .range::<StreamId, _>((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded))
+                .find(waiting)
+        });
+        after
+            .or_else(|| self.lanes.iter().find(waiting))
+            .map(|(stream, _)| stream.clone())
+    }
+
+    /// Takes in what a consumer says.
+    pub fn credit(&mut self, consumer: &str, credit: &Credit) {
+        let Some(known) = self.consumers.get_mut(consumer) else {
+            return;
+        };
+        known.gone = false;
+        known.window = credit.window.max(1) as usize;
+        match &credit.consumed {
+            Some(id) => {
+                known.ready = true;
+                let last = known
+                    .acknowledged
+                    .entry(id.stream.clone())
+                    .or_insert((id.epoch, id.frame));
+                *last = (*last).max((id.epoch, id.frame));
+            }
+            None => {
+                known.ready = true;
+                self.rewind(consumer);
+            }
+        }
+    }
+
+    /// Everything this consumer has not acknowledged will be sent again (or, under
+    /// [`Policy::Newest`], counts as lost).
+    fn rewind(&mut self, consumer: &str) {
+        let Some(consumer) = self.consumers.get(consumer) else {
+            return;
+        };
+        for lane in self.lanes.values_mut() {
+            if self.policy == Policy::Newest {
+                for entry in lane.entries.drain(..lane.sent) {
+                    self.finished.push(entry.header);
+                }
+                lane.sent = 0;
+            } else {
+                let first = lane
+                    .entries
+                    .iter()
+                    .position(|entry| !consumer.has(&entry.header.id))
+                    .unwrap_or(lane.entries.len());
+                lane.sent = lane.sent.min(first);
+            }
+        }
+    }
+
+    /// A consumer has exited and will not come back: nothing waits for it any more.
+    pub fn consumer_gone(&mut self, consumer: &str) {
+        if let Some(consumer) = self.consumers.get_mut(consumer) {
+            consumer.gone = true;
+        }
+    }
+
+    /// Removes what needs keeping no longer and returns its headers: sent and acknowledged by all
+    /// consumers, or dropped. To be called after sending and after credit.
+    pub fn take_finished(&mut self) -> Vec<Header> {
+        let consumers: Vec<&Consumer> = self.consumers.values().filter(|c| !c.gone).collect();
+        for lane in self.lanes.values_mut() {
+            while lane.sent > 0
+                && lane.entries.front().is_some_and(|entry| {
+                    self.policy == Policy::Free || consumers.iter().all(|c| c.has(&entry.header.id))
+                })
+            {
+                lane.sent -= 1;
+                if let Some(entry) = lane.entries.pop_front() {
+                    self.finished.push(entry.header);
+                }
+            }
+        }
+        std::mem::take(&mut self.finished)
+    }
+
+    /// Headers of messages dropped since the last call, for counting ([`Policy::Newest`]).
+    pub fn take_dropped(&mut self) -> Vec<Header> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Forgets a stream that has ended, once it is clear.
+    pub fn forget(&mut self, stream: &StreamId) {
+        if self.is_clear(stream) {
+            self.lanes.remove(stream);
+        }
+    }
+
+    /// The streams that have unacknowledged messages.
+    pub fn streams(&self) -> BTreeSet<&StreamId> {
+        self.lanes
+            .iter()
+            .filter(|(_, lane)| !lane.entries.is_empty())
+            .map(|(stream, _)| stream)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! The table of all settings: name, what is accepted, default, who reads it, meaning.
+
+use super::{Kind, Origin, Profile};
+
+/// The default of a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Default {
+    /// No default: the value is null unless the variable is set.
+    None,
+    /// One default.
+    All(&'static str),
+    /// One default per profile: performance, balanced, quality.
+    PerProfile([&'static str; 3]),
+}
+
+impl Default {
+    pub(crate) fn text(self, profile: Profile) -> (Option<String>, Origin) {
+        match self {
+            Self::None => (None, Origin::Default),
+            Self::All(text) => (Some(text.into()), Origin::Default),
+            Self::PerProfile([performance, balanced, quality]) => {
+                let text = match profile {
+                    Profile::Performance => performance,
+                    Profile::Balanced => balanced,
+                    Profile::Quality => quality,
+                };
+                (Some(text.into()), Origin::Profile(profile))
+            }
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The environment variable.
+    pub name: &'static str,
+    /// What is accepted.
+    pub kind: Kind,
+    /// Its default.
+    pub default: Default,
+    /// The nodes that read it; empty: every node.
+    pub nodes: &'static [&'static str],
+    /// One line on what it does.
+    pub about: &'static str,
+}
+
+/// The row named `name`.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Setting> {
+    TABLE.iter().find(|setting| setting.name == name)
+}
+
+const fn row(
+    name: &'static str,
+    kind: Kind,
+    default: Default,
+    nodes: &'static [&'static str],
+    about: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        kind,
+        default,
+        nodes,
+        about,
+    }
+}
+
+const fn at_least(min: i64) -> Kind {
+    Kind::Integer { min, max: i64::MAX }
+}
+
+const fn number(min: f64, max: f64) -> Kind {
+    Kind::Number {
+        min,
+        max,
+        usual: (min, max),
+    }
+}
+
+use self::Default::{All, None as Unset, PerProfile};
+
+const BUFFER: &[&str] = &["buffer"];
+const DECODER: &[&str] = &["decoder"];
+
+/// Every setting of every node.
+pub static TABLE: &[Setting] = &[
+    // Every node.
+    row(
+        "FLOW_MODE",
+        Kind::OneOf(&["lossless", "live"]),
+        All("lossless"),
+        &[],
+        "lossless: every frame once, in order; live: the newest frame wins, drops happen in the buffer",
+    ),
+    row(
+        "FLOW_WINDOW",
+        Kind::Integer { min: 1, max: 1024 },
+        All("8"),
+        &[],
+        "frames on their way to a consumer before the sender waits; at most the queue_size of the edge",
+    ),
+    row(
+        "METRICS_ENABLED",
+        Kind::Bool,
+        All("true"),
+        &[],
+        "serve Prometheus metrics on 127.0.0.1",
+    ),
+    row(
+        "METRICS_PORT",
+        Kind::Integer {
+            min: 1,
+            max: 65_000,
+        },
+        All("9090"),
+        &[],
+        "first metrics port; each node adds its own offset (docs/nodes.md)",
+    ),
+    row(
+        "STREAM_STALE_TIMEOUT_SECONDS",
+        number(0.1, 86_400.0),
+        All("30"),
+        &[],
+        "a stream without frames for this long is stale",
+    ),
+    row(
+        "STREAM_CLEANUP_TIMEOUT_SECONDS",
+        number(0.1, 604_800.0),
+        All("120"),
+        &[],
+        "a stale stream is closed after this long without frames (live)",
+    ),
+    // Frames.
+    row(
+        "TARGET_FPS",
+        Kind::Number {
+            min: 0.1,
+            max: 240.0,
+            usual: (5.0, 30.0),
+        },
+        PerProfile(["25", "15", "10"]),
+        BUFFER,
+        "frames per second and stream passed on to the tracker in live mode",
+    ),
+    row(
+        "PROCESSING_RESOLUTION",
+        Kind::Snap(&[480, 720, 1080, 1440, 2160]),
+        PerProfile(["480", "720", "1080"]),
+        BUFFER,
+        "height in pixels of the frames that trackers see; smaller sources are not enlarged",
+    ),
+    row(
+        "VIDEO_BUFFER_SIZE",
+        Kind::Integer { min: 2, max: 3000 },
+        All("30"),
+        BUFFER,
+        "frames of each stream kept at source resolution",
+    ),
+    row(
+        "CROP_PADDING",
+        number(0.0, 1.0),
+        All("0.1"),
+        BUFFER,
+        "border around a cropped object, as a fraction of its box",
+    ),
+    row(
+        "CROP_MAX_SIDE",
+        Kind::Integer { min: 16, max: 4096 },
+        All("512"),
+        BUFFER,
+        "longest side in pixels of a crop",
+    ),
+    row(
+        "CROP_INTERVAL_FRAMES",
+        at_least(1),
+        All("15"),
+        BUFFER,
+        "frames between two crops of the same object",
+    ),
+    // Sources.
+    row(
+        "SOURCES",
+        Kind::Text,
+        Unset,
+        DECODER,
+        "YAML list of streams: - {id: NAME, url: FILE-OR-URL}",
+    ),
+    row(
+        "SOURCE_LOOP",
+        at_least(0),
+        All("1"),
+        DECODER,
+        "how often a file is played; 0 is for ever",
+    ),
+    row(
+        "DECODER_THREADS",
+        Kind::Integer { min: 0, max: 64 },
+        All("0"),
+        DECODER,
+        "decoding threads per stream; 0 lets FFmpeg choose",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_rows_up_by_name() {
+        assert!(find("TARGET_FPS").is_some());
+        assert!(find("NO_SUCH").is_none());
+    }
+}
