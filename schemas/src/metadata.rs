@@ -36,6 +36,8 @@ pub mod keys {
     pub const PROCESSING_MS: &str = "processing_ms";
     /// The model that made the result (text).
     pub const MODEL: &str = "model";
+    /// Everything before this frame in its epoch is acknowledged (bool).
+    pub const START: &str = "start";
     /// A credit message of a receiver that knows nothing (bool).
     pub const HELLO: &str = "hello";
 }

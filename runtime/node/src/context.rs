@@ -8,8 +8,8 @@ use dora_node_api::futures::channel::mpsc;
 use dora_node_api::{DoraArray, DoraNode, MetadataParameters};
 use tracklens_schemas::arrow::array::ArrayRef;
 use tracklens_schemas::{
-    Credit, FrameId, Header, ImageInfo, Metadata, StreamEvent, StreamEventKind, StreamId,
-    stream_events,
+    Credit, FrameId, Header, ImageInfo, Metadata, StreamEvent, StreamEventKind, StreamId, Value,
+    keys, stream_events,
 };
 
 use crate::inbox::Inbox;
@@ -20,6 +20,8 @@ use crate::{metrics, wire};
 pub struct Outputs {
     pub(crate) node: DoraNode,
     pub(crate) declared: BTreeSet<String>,
+    /// What is being sent is the oldest unacknowledged message of its stream.
+    pub(crate) start: bool,
 }
 
 impl Outputs {
@@ -47,6 +49,7 @@ impl Outputs {
         let mut metadata = Metadata::default();
         header.write(&mut metadata);
         info.write(&mut metadata);
+        self.mark(&mut metadata);
         let parameters = wire::to_dora(&metadata);
         self.node.send_output_raw(
             DataId::from(output.to_string()),
@@ -69,7 +72,14 @@ impl Outputs {
         rows: ArrayRef,
     ) -> eyre::Result<()> {
         header.write(&mut metadata);
+        self.mark(&mut metadata);
         self.array(output, wire::to_dora(&metadata), rows)
+    }
+
+    fn mark(&self, metadata: &mut Metadata) {
+        if self.start {
+            metadata.insert(keys::START, Value::Bool(true));
+        }
     }
 
     pub(crate) fn array(

@@ -12,7 +12,7 @@ use dora_node_api::{DoraArray, DoraNode, Event, EventStream, TryRecvError};
 use eyre::WrapErr;
 use futures_timer::Delay;
 use tracklens_schemas::{
-    Credit, FrameId, FrameIndex, Header, StreamEvent, StreamEventKind, credit, stream_events,
+    Credit, FrameId, FrameIndex, Header, StreamEvent, StreamEventKind, credit, keys, stream_events,
 };
 
 use crate::context::{Context, LastWords, Outputs, Waker, credit_output, exhausted};
@@ -140,7 +140,11 @@ impl<N: Node> Shell<N> {
         }
         let mut ctx = Context {
             outbox: Outbox::new(policy, own.flow_window, consumers),
-            outputs: Outputs { node, declared },
+            outputs: Outputs {
+                node,
+                declared,
+                start: false,
+            },
             inboxes,
             words: LastWords::default(),
             closing: Vec::new(),
@@ -335,7 +339,8 @@ impl<N: Node> Shell<N> {
             return Ok(());
         }
         if let Some(inbox) = self.ctx.inboxes.get_mut(input) {
-            match inbox.arrive(&id) {
+            let start = message.metadata.bool(keys::START).unwrap_or(false);
+            match inbox.arrive(&id, start) {
                 Arrival::New => {}
                 Arrival::Duplicate => {
                     self.repeat.insert(input.into());
@@ -441,8 +446,11 @@ impl<N: Node> Shell<N> {
         loop {
             let ctx = &mut self.ctx;
             let mut progress = false;
-            while let Some((header, parcel)) = ctx.outbox.next() {
-                self.node.send(&mut ctx.outputs, header, parcel)?;
+            while let Some(sending) = ctx.outbox.next_to_send() {
+                ctx.outputs.start = sending.start;
+                self.node
+                    .send(&mut ctx.outputs, sending.header, sending.parcel)?;
+                ctx.outputs.start = false;
                 progress = true;
             }
             for header in ctx.outbox.take_dropped() {

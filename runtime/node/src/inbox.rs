@@ -44,9 +44,9 @@ impl Inbox {
         }
     }
 
-    /// Takes note of a message. Any first frame of an epoch is accepted: after a restart the sender
-    /// goes on where the acknowledgements stopped.
-    pub fn arrive(&mut self, id: &FrameId) -> Arrival {
+    /// Takes note of a message. `start`: the sender says that everything before it has been
+    /// acknowledged, so a receiver that knows nothing of the epoch may begin with it.
+    pub fn arrive(&mut self, id: &FrameId, start: bool) -> Arrival {
         let cursor = self
             .cursors
             .entry(id.stream.clone())
@@ -61,9 +61,11 @@ impl Inbox {
             if id.frame <= seen {
                 return Arrival::Duplicate;
             }
-            if self.strict && id.frame.0 != seen.0 + 1 {
+            if self.strict && !start && id.frame.0 != seen.0 + 1 {
                 return Arrival::Gap;
             }
+        } else if self.strict && !start && id.frame.0 != 0 {
+            return Arrival::Gap;
         }
         cursor.seen = Some(id.frame);
         cursor.open.insert(id.frame);

@@ -25,6 +25,6 @@ pub use context::{Context, Outputs, Waker};
 pub use event_loop::{run, run_with};
 pub use inbox::{Arrival, Inbox};
 pub use node::{Node, Work};
-pub use outbox::{Outbox, Policy};
+pub use outbox::{Outbox, Policy, Sending};
 pub use streams::{LifeCycle, StreamChange, StreamTable};
 pub use wire::{BadMessage, Message};

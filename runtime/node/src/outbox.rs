@@ -47,6 +47,17 @@ struct Entry<P> {
     parcel: P,
 }
 
+/// A message to be sent.
+#[derive(Debug)]
+pub struct Sending<'a, P> {
+    /// Its header.
+    pub header: &'a Header,
+    /// What was kept of it.
+    pub parcel: &'a P,
+    /// Everything before it in its epoch is acknowledged: a receiver may begin here.
+    pub start: bool,
+}
+
 /// The unacknowledged messages of one stream; the first `sent` of them are on their way.
 #[derive(Debug)]
 struct Lane<P> {
@@ -140,7 +151,7 @@ impl<P> Outbox<P> {
     /// The next message to send, marked as sent; streams take turns.
     ///
     /// `None` while nothing waits, a consumer has not said hello yet, or the window is full.
-    pub fn next(&mut self) -> Option<(&Header, &P)> {
+    pub fn next_to_send(&mut self) -> Option<Sending<'_, P>> {
         if self.policy != Policy::Free {
             let mut window = self.window;
             for consumer in self.consumers.values().filter(|c| !c.gone) {
@@ -159,7 +170,11 @@ impl<P> Outbox<P> {
         let lane = self.lanes.get_mut(&stream)?;
         lane.sent += 1;
         let entry = lane.entries.get(lane.sent - 1)?;
-        Some((&entry.header, &entry.parcel))
+        Some(Sending {
+            header: &entry.header,
+            parcel: &entry.parcel,
+            start: lane.sent == 1,
+        })
     }
 
     fn next_stream(&self) -> Option<StreamId> {
@@ -197,8 +212,10 @@ impl<P> Outbox<P> {
         }
     }
 
-    /// Everything this consumer has not acknowledged will be sent again (or, under
-    /// [`Policy::Newest`], counts as lost).
+    /// Every stream of which this consumer has not acknowledged all will be sent again from the
+    /// oldest message kept (or, under [`Policy::Newest`], what was sent counts as lost). From the
+    /// oldest, so that a consumer that knows nothing learns from [`Sending::start`] that none is
+    /// missing before it.
     fn rewind(&mut self, consumer: &str) {
         let Some(consumer) = self.consumers.get(consumer) else {
             return;
@@ -209,13 +226,8 @@ impl<P> Outbox<P> {
                     self.finished.push(entry.header);
                 }
                 lane.sent = 0;
-            } else {
-                let first = lane
-                    .entries
-                    .iter()
-                    .position(|entry| !consumer.has(&entry.header.id))
-                    .unwrap_or(lane.entries.len());
-                lane.sent = lane.sent.min(first);
+            } else if lane.entries.iter().any(|e| !consumer.has(&e.header.id)) {
+                lane.sent = 0;
             }
         }
     }
@@ -232,12 +244,16 @@ impl<P> Outbox<P> {
     pub fn take_finished(&mut self) -> Vec<Header> {
         let consumers: Vec<&Consumer> = self.consumers.values().filter(|c| !c.gone).collect();
         for lane in self.lanes.values_mut() {
-            while lane.sent > 0
-                && lane.entries.front().is_some_and(|entry| {
-                    self.policy == Policy::Free || consumers.iter().all(|c| c.has(&entry.header.id))
-                })
-            {
-                lane.sent -= 1;
+            // What a consumer acknowledges although it is to be sent again need not be sent again;
+            // without consumers, sending is all there is to wait for.
+            while lane.entries.front().is_some_and(|entry| {
+                if self.policy == Policy::Free || consumers.is_empty() {
+                    lane.sent > 0
+                } else {
+                    consumers.iter().all(|c| c.has(&entry.header.id))
+                }
+            }) {
+                lane.sent = lane.sent.saturating_sub(1);
                 if let Some(entry) = lane.entries.pop_front() {
                     self.finished.push(entry.header);
                 }
