@@ -1,1 +1,12 @@
-//! The memory of frames.
+//! The memory of frames: the last frames of each stream at source resolution, resized copies for
+//! the tracker, pacing, and crops of objects on demand.
+
+mod crop;
+mod pacing;
+mod resize;
+mod ring;
+
+pub use crop::{crop, sharpness};
+pub use pacing::Pacer;
+pub use resize::{ResizeError, Resizer, target_size};
+pub use ring::Ring;

@@ -1,0 +1,192 @@
+//! The buffer node: frames in, frames at the processing resolution and crops out.
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use tracklens_buffer::{Pacer, Resizer, Ring, crop, target_size};
+use tracklens_node::{
+    BadMessage, Context, Message, Node, Outputs, Policy, StreamChange, Work, metrics as names,
+};
+use tracklens_schemas::{
+    Header, ImageInfo, Metadata, StreamEventKind, StreamId, TrackId, TracksInfo, crops, tracks,
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+struct Settings {
+    flow_window: usize,
+    target_fps: f64,
+    processing_resolution: u32,
+    video_buffer_size: usize,
+    crop_padding: f32,
+    crop_max_side: u32,
+    crop_interval_frames: u64,
+}
+
+struct Stream {
+    ring: Ring,
+    pacer: Pacer,
+    /// Frame of the last crop of each object.
+    cropped: HashMap<TrackId, u64>,
+}
+
+struct Buffer {
+    settings: Settings,
+    streams: HashMap<StreamId, Stream>,
+    resizer: Resizer,
+}
+
+fn main() -> ExitCode {
+    tracklens_node::run::<Buffer>()
+}
+
+impl Node for Buffer {
+    const NAME: &'static str = "buffer";
+    const ABOUT: &'static str = "Keeps the last frames, resizes them for the tracker, cuts crops.";
+    const LIVE_POLICY: Policy = Policy::Newest;
+    const SETTINGS: &'static [&'static str] = &[
+        "FLOW_WINDOW",
+        "TARGET_FPS",
+        "PROCESSING_RESOLUTION",
+        "VIDEO_BUFFER_SIZE",
+        "CROP_PADDING",
+        "CROP_MAX_SIDE",
+        "CROP_INTERVAL_FRAMES",
+    ];
+    type Settings = Settings;
+    type Parcel = ();
+
+    fn new(settings: Settings, _: &mut Context<()>) -> eyre::Result<Self> {
+        Ok(Self {
+            settings,
+            streams: HashMap::new(),
+            resizer: Resizer::default(),
+        })
+    }
+
+    fn input(
+        &mut self,
+        ctx: &mut Context<()>,
+        input: &str,
+        message: Message,
+    ) -> Result<(), BadMessage> {
+        match input {
+            "frames" => self.frame(ctx, &message),
+            "tracks" => self.cut(ctx, &message),
+            _ => Ok(()),
+        }
+    }
+
+    fn stream(&mut self, _: &mut Context<()>, change: &StreamChange) -> eyre::Result<()> {
+        if change.event == StreamEventKind::Closed {
+            self.streams.remove(&change.stream);
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, _: &mut Context<()>) -> eyre::Result<Work> {
+        Ok(Work::Wait)
+    }
+
+    fn send(&mut self, outputs: &mut Outputs, header: &Header, (): &()) -> eyre::Result<()> {
+        let Some(image) = self
+            .streams
+            .get(&header.id.stream)
+            .and_then(|stream| stream.ring.get(&header.id))
+        else {
+            tracing::warn!(frame = %header.id, "no longer in the ring: VIDEO_BUFFER_SIZE is too small");
+            return Ok(());
+        };
+        let (width, height) = target_size(&image.info, self.settings.processing_resolution);
+        let info = ImageInfo {
+            width,
+            height,
+            ..image.info
+        };
+        let mut resized = Ok(());
+        outputs.frame("frames", header, &info, |out| {
+            if (width, height) == (image.info.width, image.info.height) {
+                out.copy_from_slice(image.data);
+            } else {
+                resized = self.resizer.resize(&image, &info, out);
+            }
+        })?;
+        Ok(resized?)
+    }
+
+    fn finish(&mut self, _: &mut Context<()>) -> eyre::Result<()> {
+        Ok(())
+    }
+}
+
+impl Buffer {
+    fn frame(&mut self, ctx: &mut Context<()>, message: &Message) -> Result<(), BadMessage> {
+        let image = message.image()?;
+        let header = &message.header;
+        // What is unacknowledged must still be there to be sent again.
+        let capacity = self
+            .settings
+            .video_buffer_size
+            .max(self.settings.flow_window + 1);
+        let fps = self.settings.target_fps;
+        let stream = self
+            .streams
+            .entry(header.id.stream.clone())
+            .or_insert_with(|| Stream {
+                ring: Ring::new(capacity),
+                pacer: Pacer::new(fps),
+                cropped: HashMap::new(),
+            });
+        stream.ring.push(&header.id, &image);
+        if ctx.live() && !stream.pacer.admits(header.pts_ns) {
+            metrics::counter!(
+                names::FRAMES_DROPPED,
+                "stream_id" => header.id.stream.to_string(), "reason" => "target_fps"
+            )
+            .increment(1);
+            ctx.done("frames", header);
+        } else {
+            ctx.queue(header.clone(), ());
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, ctx: &mut Context<()>, message: &Message) -> Result<(), BadMessage> {
+        if !ctx.outputs().wanted("crops") {
+            return Ok(());
+        }
+        let info = TracksInfo::read(&message.metadata)?;
+        let rows = tracks::decode(&message.array, info.width, info.height)?;
+        let header = &message.header;
+        let Some(stream) = self.streams.get_mut(&header.id.stream) else {
+            return Ok(());
+        };
+        let Some(image) = stream.ring.get(&header.id) else {
+            return Ok(());
+        };
+        let frame = header.id.frame.0;
+        let mut cut = Vec::new();
+        for track in rows.iter().filter(|track| track.visible) {
+            let last = stream.cropped.get(&track.track_id);
+            if last.is_some_and(|last| frame < last + self.settings.crop_interval_frames) {
+                continue;
+            }
+            stream.cropped.insert(track.track_id, frame);
+            let (padding, max_side) = (self.settings.crop_padding, self.settings.crop_max_side);
+            match crop(&image, track.track_id, &track.bbox, padding, max_side) {
+                Ok(crop) => cut.extend(crop),
+                Err(error) => return Err(BadMessage::new("crop", error.to_string())),
+            }
+        }
+        let kept = 10 * self.settings.crop_interval_frames;
+        stream.cropped.retain(|_, last| frame < *last + kept);
+        if !cut.is_empty() {
+            let sent =
+                ctx.outputs()
+                    .rows("crops", header, Metadata::default(), crops::encode(&cut));
+            sent.map_err(|error| BadMessage::new("send", error.to_string()))?;
+        }
+        Ok(())
+    }
+}
