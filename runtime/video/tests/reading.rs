@@ -1,0 +1,281 @@
+//! Intact video: every frame, in order, with the right time and the right pixels.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::{clips, ffmpeg, ffprobe, frame_count, open, pixels, read, write};
+use tracklens_schemas::PixelEncoding;
+use tracklens_video::{Reader, ReaderOptions, StopHandle, VideoError};
+
+#[test]
+fn real_clips_give_exactly_the_frames_that_ffprobe_counts() {
+    for clip in clips() {
+        let mut reader = open(&clip).unwrap();
+        let expected = frame_count(&clip);
+        assert_eq!(reader.info().expected_frames, Some(expected as u64));
+        let (mut frames, mut last) = (0, -1);
+        while let Some(picture) = reader.next().unwrap() {
+            assert!(picture.pts_ns() > last, "{} frame {frames}", clip.display());
+            last = picture.pts_ns();
+            frames += 1;
+        }
+        assert_eq!(frames, expected, "{}", clip.display());
+        assert!(
+            !reader.damage().any(),
+            "{}: {}",
+            clip.display(),
+            reader.damage()
+        );
+    }
+}
+
+/// A clip with B-frames: a real one where there is one, else one that FFmpeg makes.
+fn with_b_frames(folder: &std::path::Path) -> std::path::PathBuf {
+    let path = folder.join("b-frames.mp4");
+    let size = [
+        "-frames:v",
+        "60",
+        "-s",
+        "320x180",
+        "-c:v",
+        "libx264",
+        "-bf",
+        "2",
+        "-pix_fmt",
+        "yuv420p",
+    ];
+    let real = clips().into_iter().find(|clip| clip.ends_with("bikes.mp4"));
+    let source = real.map(|clip| clip.to_str().unwrap().to_string());
+    let input: Vec<&str> = match &source {
+        Some(clip) => vec!["-i", clip],
+        None => vec!["-f", "lavfi", "-i", "testsrc=rate=25"],
+    };
+    ffmpeg(&[&input, &size[..], &[path.to_str().unwrap()]].concat());
+    path
+}
+
+#[test]
+fn pixels_are_those_of_the_ffmpeg_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = with_b_frames(folder.path());
+    let output = Command::new("ffmpeg")
+        .args([
+            "-v",
+            "error",
+            "-i",
+            clip.to_str().unwrap(),
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "yuv420p",
+            "-",
+        ])
+        .output()
+        .unwrap();
+    let ours: Vec<u8> = read(&clip).0.iter().flat_map(pixels).collect();
+    assert!(
+        ours == output.stdout,
+        "{} and {} bytes",
+        ours.len(),
+        output.stdout.len()
+    );
+}
+
+#[test]
+fn every_container_gives_the_same_frames_at_the_same_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = with_b_frames(folder.path());
+    let (expected, _) = read(&clip);
+    assert_eq!(expected.len(), 60);
+    for name in ["copy.mkv", "copy.ts", "copy.h264", "copy.mov"] {
+        let path = folder.path().join(name);
+        ffmpeg(&[
+            "-i",
+            clip.to_str().unwrap(),
+            "-c",
+            "copy",
+            path.to_str().unwrap(),
+        ]);
+        let (pictures, damage) = read(&path);
+        assert_eq!(pictures.len(), frame_count(&path), "{name}");
+        assert!(!damage.any(), "{name}: {damage}");
+        for (number, (ours, theirs)) in pictures.iter().zip(&expected).enumerate() {
+            let apart = (ours.pts_ns() - theirs.pts_ns()).abs();
+            assert!(
+                apart <= 1_000_000,
+                "{name} frame {number}: {apart} ns apart"
+            );
+            assert!(pixels(ours) == pixels(theirs), "{name} frame {number}");
+        }
+    }
+}
+
+#[test]
+fn variable_frame_rates_keep_their_times() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source.mp4");
+    write(&source, 160, 90, 60);
+    let path = folder.path().join("vfr.mkv");
+    let keep = "select='not(mod(n,3))+lt(n,20)'";
+    ffmpeg(&[
+        "-i",
+        source.to_str().unwrap(),
+        "-vf",
+        keep,
+        "-vsync",
+        "vfr",
+        "-bf",
+        "2",
+        path.to_str().unwrap(),
+    ]);
+    let times: Vec<i64> = read(&path)
+        .0
+        .iter()
+        .map(|p| p.pts_ns() / 1_000_000)
+        .collect();
+    let expected: Vec<i64> = (0..60)
+        .filter(|n| n % 3 == 0 || *n < 20)
+        .map(|n| n * 40)
+        .collect();
+    assert_eq!(times, expected);
+}
+
+#[test]
+fn what_is_known_before_the_first_frame_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = with_b_frames(folder.path());
+    let reader = open(&path).unwrap();
+    let info = reader.info();
+    assert_eq!(
+        (info.width, info.height, info.codec.as_str()),
+        (320, 180, "h264")
+    );
+    assert_eq!(
+        (info.frame_rate, info.expected_frames),
+        (Some((25, 1)), Some(60))
+    );
+    assert_eq!(info.duration_ns, Some(2_400_000_000));
+}
+
+#[test]
+fn other_pixel_formats_are_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    for (format, name) in [
+        ("yuv444p", "a.mp4"),
+        ("yuv422p10le", "b.mkv"),
+        ("yuvj420p", "c.mp4"),
+        ("gray", "d.mkv"),
+    ] {
+        let path = folder.path().join(name);
+        ffmpeg(&[
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc=rate=25:size=162x90",
+            "-frames:v",
+            "5",
+            "-pix_fmt",
+            format,
+            path.to_str().unwrap(),
+        ]);
+        let (pictures, _) = read(&path);
+        assert_eq!(pictures.len(), 5, "{format}");
+        assert_eq!(
+            pictures[0].info().encoding,
+            PixelEncoding::Yuv420p,
+            "{format}"
+        );
+        assert!(pixels(&pictures[4]).iter().any(|&byte| byte != 0));
+    }
+}
+
+#[test]
+fn odd_sizes_are_packed_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.mkv");
+    ffmpeg(&[
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=rate=25:size=161x91",
+        "-frames:v",
+        "3",
+        "-c:v",
+        "ffv1",
+        "-pix_fmt",
+        "yuv420p",
+        path.to_str().unwrap(),
+    ]);
+    let (pictures, _) = read(&path);
+    let info = pictures[0].info();
+    assert_eq!((info.width, info.height), (161, 91));
+    assert_eq!(pixels(&pictures[0]).len(), 161 * 91 + 2 * 81 * 46);
+    assert!(pictures[0].write_to(&mut [0; 3]).is_err());
+}
+
+#[test]
+fn thread_counts_do_not_change_the_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = with_b_frames(folder.path());
+    let bytes = |threads| {
+        let options = ReaderOptions {
+            threads,
+            ..ReaderOptions::default()
+        };
+        let mut reader = Reader::open(clip.to_str().unwrap(), options).unwrap();
+        let mut all = Vec::new();
+        while let Some(picture) = reader.next().unwrap() {
+            all.extend(pixels(&picture));
+        }
+        all
+    };
+    assert!(bytes(1) == bytes(3));
+}
+
+#[test]
+fn a_silent_server_is_given_up_and_a_stop_is_heard() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    for url in [
+        format!("http://me:secret@127.0.0.1:{port}/x.mp4"),
+        format!("rtsp://me:secret@127.0.0.1:{port}/x"),
+    ] {
+        let options = ReaderOptions {
+            timeout: Duration::from_secs(1),
+            ..ReaderOptions::default()
+        };
+        let error = Reader::open(&url, options).err().unwrap();
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert!(
+            matches!(error, VideoError::Timeout { .. } | VideoError::Open { .. }),
+            "{error}"
+        );
+    }
+    let stop = StopHandle::default();
+    let options = ReaderOptions {
+        timeout: Duration::from_secs(3600),
+        stop: stop.clone(),
+        threads: 1,
+    };
+    let url = format!("http://127.0.0.1:{port}/x.mp4");
+    let reading = std::thread::spawn(move || Reader::open(&url, options).err().unwrap());
+    let start = Instant::now();
+    stop.stop();
+    assert!(matches!(
+        reading.join().unwrap(),
+        VideoError::Stopped { .. }
+    ));
+    assert!(start.elapsed() < Duration::from_secs(3600));
+}
+
+#[test]
+fn sizes_are_those_that_ffprobe_tells() {
+    for clip in clips() {
+        let reader = open(&clip).unwrap();
+        let size = format!("{},{}", reader.info().width, reader.info().height);
+        assert!(ffprobe(&clip, "stream=width,height").starts_with(&size));
+    }
+}
