@@ -7,12 +7,14 @@
 
 pub mod association;
 pub mod detector;
+pub mod follower;
 pub mod kalman;
 pub mod motion;
 pub mod tracker;
 pub mod yolox;
 
 pub use detector::{Detection, Detector, DetectorError, SourceDetection, StreamFrame};
+pub use follower::Follower;
 pub use motion::MotionDetector;
 pub use tracker::{Tracker, TrackerSettings};
 pub use yolox::{YoloxDetector, YoloxSettings};

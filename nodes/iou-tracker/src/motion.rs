@@ -2,6 +2,7 @@
 //! object.
 
 pub mod background_model;
+pub mod blob_split;
 pub mod components;
 pub mod luma;
 pub mod morphology;

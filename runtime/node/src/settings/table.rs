@@ -83,6 +83,7 @@ use self::Default::{All, None as Unset, PerProfile};
 
 const BUFFER: &[&str] = &["buffer"];
 const DECODER: &[&str] = &["decoder"];
+const IOU_TRACKER: &[&str] = &["iou-tracker"];
 
 /// Every setting of every node.
 pub static TABLE: &[Setting] = &[
@@ -178,6 +179,91 @@ pub static TABLE: &[Setting] = &[
         All("15"),
         BUFFER,
         "frames between two crops of the same object",
+    ),
+    // Tracking.
+    row(
+        "MIN_OBJECT_AREA",
+        at_least(1),
+        PerProfile(["2000", "1000", "500"]),
+        IOU_TRACKER,
+        "pixels of the source frame that an object must have to be taken up",
+    ),
+    row(
+        "SAM2_MAX_OBJECTS_PER_STREAM",
+        Kind::Integer { min: 1, max: 10_000 },
+        All("50"),
+        IOU_TRACKER,
+        "most objects followed at once in a stream",
+    ),
+    row(
+        "DETECTOR",
+        Kind::OneOf(&["motion", "yolox"]),
+        All("motion"),
+        IOU_TRACKER,
+        "motion: what moves before a fixed camera, no model; yolox: an ONNX model",
+    ),
+    row(
+        "DETECTOR_MODEL",
+        Kind::Path,
+        Unset,
+        IOU_TRACKER,
+        "YOLOX .onnx file; unset: yolox-nano/yolox_nano.onnx in TRACKLENS_MODELS",
+    ),
+    row(
+        "DETECTOR_CLASSES",
+        Kind::Words(&[]),
+        Unset,
+        IOU_TRACKER,
+        "COCO names or numbers of the classes to follow, e.g. person,car; unset: all",
+    ),
+    row(
+        "DETECTOR_SCORE_THRESHOLD",
+        number(0.01, 0.99),
+        All("0.3"),
+        IOU_TRACKER,
+        "score from which a detection may begin a track; known objects are followed down to 0.4 of it",
+    ),
+    row(
+        "DETECTOR_THREADS",
+        Kind::Integer { min: 0, max: 64 },
+        All("0"),
+        IOU_TRACKER,
+        "threads of one inference; 0 lets ONNX Runtime choose",
+    ),
+    row(
+        "TRACK_MIN_IOU",
+        number(0.01, 0.99),
+        All("0.2"),
+        IOU_TRACKER,
+        "overlap of a predicted box with a detection below which they are different objects",
+    ),
+    row(
+        "TRACK_CONFIRM_FRAMES",
+        Kind::Integer { min: 1, max: 1000 },
+        All("3"),
+        IOU_TRACKER,
+        "frames in a row in which an object must be seen before it is published",
+    ),
+    row(
+        "TRACK_LOST_FRAMES",
+        Kind::Integer { min: 1, max: 100_000 },
+        All("25"),
+        IOU_TRACKER,
+        "frames without sight after which an object is forgotten",
+    ),
+    row(
+        "TRACKLENS_MODELS",
+        Kind::Path,
+        Unset,
+        IOU_TRACKER,
+        "folder of models",
+    ),
+    row(
+        "ORT_DYLIB_PATH",
+        Kind::Path,
+        Unset,
+        IOU_TRACKER,
+        "the ONNX Runtime library, libonnxruntime.so",
     ),
     // Sources.
     row(
