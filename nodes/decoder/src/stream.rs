@@ -1,0 +1,271 @@
+//! One source's thread: decodes a few frames ahead of the consumer, and waits when it is ahead.
+
+use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tracklens_video::{
+    Damage, Picture, Reader, ReaderOptions, StopHandle, VideoError, VideoInfo, is_file, redact,
+};
+
+/// Frames decoded ahead of the consumer.
+const AHEAD: usize = 2;
+/// The longest a sleeping thread takes to notice a stop.
+const NAP: Duration = Duration::from_millis(20);
+/// Time between the last frame of a round and the first of the next, where nothing better is known.
+const USUAL_PERIOD_NS: i64 = 40_000_000;
+
+/// How a source is played.
+#[derive(Clone, Copy, Debug)]
+pub struct Playback {
+    /// Files play in real time, by their timestamps; otherwise as fast as frames are taken.
+    pub live: bool,
+    /// How often a file is played; 0 is for ever.
+    pub rounds: u64,
+    /// Threads of the codec; 0 lets FFmpeg choose.
+    pub threads: usize,
+    /// How long a network source may say nothing.
+    pub timeout: Duration,
+}
+
+/// What comes out of a source, in order.
+#[derive(Debug)]
+pub enum StreamItem {
+    /// The source can be read.
+    Opened(VideoInfo),
+    /// A frame, with its time in nanoseconds; times grow across rounds.
+    Frame(Picture, i64),
+    /// The last item.
+    Ended {
+        /// What ended it, if not its end.
+        error: Option<VideoError>,
+        /// What was damaged on the way.
+        damage: Damage,
+    },
+}
+
+/// A source being decoded on a thread of its own. Dropping it stops the thread.
+#[derive(Debug)]
+pub struct StreamWorker {
+    items: Option<Receiver<StreamItem>>,
+    stop: StopHandle,
+    thread: Option<JoinHandle<()>>,
+    url: String,
+    ended: bool,
+}
+
+impl StreamWorker {
+    /// Starts to open and decode `url`. `wake` is called after each item.
+    #[must_use]
+    pub fn start(url: &str, playback: Playback, wake: impl Fn() + Send + 'static) -> Self {
+        let (sender, items) = mpsc::sync_channel(AHEAD);
+        let stop = StopHandle::default();
+        let player = Player {
+            url: url.to_string(),
+            playback,
+            stop: stop.clone(),
+            sender,
+            wake,
+            clock: Clock::default(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("decode".into())
+            .spawn(move || player.run());
+        Self {
+            items: Some(items),
+            stop,
+            // Without a thread the channel is closed, which reads as an end with an error.
+            thread: thread.ok(),
+            url: redact(url),
+            ended: false,
+        }
+    }
+
+    /// The next item, if there is one yet.
+    pub fn try_next(&mut self) -> Option<StreamItem> {
+        if self.ended {
+            return None;
+        }
+        let item = match self.items.as_ref().map(Receiver::try_recv) {
+            Some(Ok(item)) => item,
+            Some(Err(TryRecvError::Empty)) => return None,
+            Some(Err(TryRecvError::Disconnected)) | None => StreamItem::Ended {
+                error: Some(VideoError::Broken {
+                    url: self.url.clone(),
+                    reason: "the decoding thread ended unexpectedly".into(),
+                }),
+                damage: Damage::default(),
+            },
+        };
+        self.ended = matches!(item, StreamItem::Ended { .. });
+        Some(item)
+    }
+
+    /// Asks the thread to end, without waiting for it.
+    pub fn stop(&mut self) {
+        self.stop.stop();
+        self.items = None;
+    }
+}
+
+impl Drop for StreamWorker {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has already been reported by `try_next`.
+            let _ended = thread.join();
+        }
+    }
+}
+
+/// Times across rounds, and the wall clock beside them.
+#[derive(Debug, Default)]
+struct Clock {
+    /// Added to the times of this round.
+    offset_ns: i64,
+    last_ns: Option<i64>,
+    step_ns: i64,
+    started: Option<(Instant, i64)>,
+}
+
+impl Clock {
+    fn next_round(&mut self) {
+        if let Some(last) = self.last_ns {
+            let step = if self.step_ns > 0 {
+                self.step_ns
+            } else {
+                USUAL_PERIOD_NS
+            };
+            self.offset_ns = last.saturating_add(step);
+        }
+    }
+
+    fn stamp(&mut self, pts_ns: i64) -> i64 {
+        let time = pts_ns.saturating_add(self.offset_ns);
+        if let Some(last) = self.last_ns {
+            self.step_ns = time.saturating_sub(last);
+        }
+        self.last_ns = Some(time);
+        time
+    }
+
+    /// How long a frame is ahead of its time.
+    fn early(&mut self, time_ns: i64) -> Duration {
+        let (start, first) = *self.started.get_or_insert((Instant::now(), time_ns));
+        let due = Duration::from_nanos(u64::try_from(time_ns.saturating_sub(first)).unwrap_or(0));
+        due.saturating_sub(start.elapsed())
+    }
+}
+
+/// The consumer is gone or has asked to stop.
+struct Gone;
+
+struct Player<W> {
+    url: String,
+    playback: Playback,
+    stop: StopHandle,
+    sender: SyncSender<StreamItem>,
+    wake: W,
+    clock: Clock,
+}
+
+impl<W: Fn()> Player<W> {
+    fn run(mut self) {
+        let mut damage = Damage::default();
+        let error = match self.play_all(&mut damage) {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error),
+            Err(Gone) => return,
+        };
+        let _consumer_may_be_gone = self.send(StreamItem::Ended { error, damage });
+    }
+
+    fn play_all(&mut self, damage: &mut Damage) -> Result<Result<(), VideoError>, Gone> {
+        let file = is_file(&self.url);
+        let rounds = match self.playback.rounds {
+            _ if !file => 1,
+            0 => u64::MAX,
+            rounds => rounds,
+        };
+        for round in 0..rounds {
+            let options = ReaderOptions {
+                threads: self.playback.threads,
+                timeout: self.playback.timeout,
+                stop: self.stop.clone(),
+            };
+            let mut reader = match Reader::open(&self.url, options) {
+                Ok(reader) => reader,
+                Err(error) => return Ok(Err(error)),
+            };
+            if round == 0 {
+                self.send(StreamItem::Opened(reader.info().clone()))?;
+            } else {
+                self.clock.next_round();
+            }
+            let played = self.play(&mut reader, self.playback.live && file)?;
+            add(damage, reader.damage());
+            match played {
+                Err(error) => return Ok(Err(error)),
+                Ok(0) => return Ok(Ok(())),
+                Ok(_) => {}
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn play(
+        &mut self,
+        reader: &mut Reader,
+        real_time: bool,
+    ) -> Result<Result<u64, VideoError>, Gone> {
+        let mut frames = 0;
+        loop {
+            let picture = match reader.next() {
+                Ok(Some(picture)) => picture,
+                Ok(None) => return Ok(Ok(frames)),
+                Err(error) => return Ok(Err(error)),
+            };
+            frames += 1;
+            let time_ns = self.clock.stamp(picture.pts_ns());
+            if real_time {
+                self.wait_for(time_ns)?;
+            }
+            self.send(StreamItem::Frame(picture, time_ns))?;
+        }
+    }
+
+    /// Sleeps until the frame of this time is due.
+    fn wait_for(&mut self, time_ns: i64) -> Result<(), Gone> {
+        loop {
+            if self.stop.is_stopped() {
+                return Err(Gone);
+            }
+            match self.clock.early(time_ns) {
+                Duration::ZERO => return Ok(()),
+                early => std::thread::sleep(early.min(NAP)),
+            }
+        }
+    }
+
+    /// Waits while the consumer is behind.
+    fn send(&self, item: StreamItem) -> Result<(), Gone> {
+        self.sender.send(item).map_err(|_| Gone)?;
+        (self.wake)();
+        if self.stop.is_stopped() {
+            Err(Gone)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn add(total: &mut Damage, round: &Damage) {
+    total.packets += round.packets;
+    total.frames += round.frames;
+    if total.first.is_none() {
+        total.first.clone_from(&round.first);
+    }
+    if total.ended_early.is_none() {
+        total.ended_early.clone_from(&round.ended_early);
+    }
+}
