@@ -235,20 +235,28 @@ impl Mask {
         if (width, height) == (self.width, self.height) {
             return self.clone();
         }
-        let nearest = |to: u32, from: u32, length: u32| {
-            (u64::from(to) * u64::from(from) / u64::from(length.max(1))) as usize
+        // The first pixel of the new side whose nearest old pixel is `old` or a later one.
+        let first = |old: u32, from: u32, to: u32| -> u32 {
+            (u64::from(old) * u64::from(to)).div_ceil(u64::from(from.max(1))) as u32
         };
-        let bitmap = self.to_bitmap();
-        let rows: Vec<usize> = (0..height)
-            .map(|y| nearest(y, self.height, height))
-            .collect();
+        let spans: Vec<(u32, u32, u32)> = self.spans().collect();
         let mut runs = Runs::default();
-        for x in 0..width {
-            let column = nearest(x, self.width, width);
-            for row in &rows {
-                runs.push(bitmap[row * self.width as usize + column] != 0, 1);
+        let mut end = 0;
+        for column in spans.chunk_by(|a, b| a.0 == b.0) {
+            let x = column[0].0;
+            for x in first(x, self.width, width)..first(x + 1, self.width, width) {
+                for &(_, y0, y1) in column {
+                    let start = x * height + first(y0, self.height, height);
+                    let stop = x * height + first(y1, self.height, height);
+                    if start < stop {
+                        runs.gap(start - end);
+                        runs.push(true, stop - start);
+                        end = stop;
+                    }
+                }
             }
         }
+        runs.gap(width * height - end);
         Self {
             width,
             height,
@@ -354,6 +362,12 @@ impl Runs {
             self.runs.push(self.length);
             self.object = object;
             self.length = length;
+        }
+    }
+
+    fn gap(&mut self, length: u32) {
+        if length > 0 {
+            self.push(false, length);
         }
     }
 

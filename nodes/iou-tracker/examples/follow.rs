@@ -14,19 +14,21 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tracklens_iou_tracker::{
-    Detector, MotionDetector, StreamFrame, Tracker, TrackerSettings, YoloxDetector, YoloxSettings,
+    Detector, Follower, MotionDetector, TrackerSettings, YoloxDetector, YoloxSettings,
 };
-use tracklens_schemas::{Image, ImageInfo, PixelEncoding, StreamId, Track};
+use tracklens_schemas::{
+    Epoch, FrameId, FrameIndex, Image, ImageInfo, PixelEncoding, StreamId, Track,
+};
 
 /// Every so many frames a picture is written.
-const PICTURE_EVERY: usize = 25;
+const PICTURE_EVERY: u64 = 25;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let clip = arguments
         .first()
         .expect("usage: follow CLIP [motion|yolox] [FOLDER]");
-    let mut detector: Box<dyn Detector> = match arguments.get(1).map(String::as_str) {
+    let detector: Box<dyn Detector> = match arguments.get(1).map(String::as_str) {
         Some("yolox") => Box::new(YoloxDetector::new(&yolox_settings()).expect("YOLOX")),
         _ => Box::<MotionDetector>::default(),
     };
@@ -41,7 +43,7 @@ fn main() {
         ..TrackerSettings::default()
     };
     let info = probe(clip);
-    let mut tracker = Tracker::new(settings, 0);
+    let mut follower = Follower::new(detector, settings, 0);
     let mut decoder = Command::new("ffmpeg")
         .args([
             "-v", "error", "-i", clip, "-f", "rawvideo", "-pix_fmt", "yuv420p", "-",
@@ -52,27 +54,21 @@ fn main() {
     let mut pixels = decoder.stdout.take().expect("its output");
     let stream: StreamId = "clip".parse().expect("a stream id");
     let mut data = vec![0; info.byte_len()];
-    let mut lives: BTreeMap<u32, (usize, usize, usize)> = BTreeMap::new();
-    let (mut frames, mut rows) = (0, 0);
-    let (mut detecting, mut tracking) = (Duration::ZERO, Duration::ZERO);
+    let mut lives: BTreeMap<u32, (u64, u64, usize)> = BTreeMap::new();
+    let (mut frames, mut rows, mut busy) = (0_u64, 0, Duration::ZERO);
     while pixels.read_exact(&mut data).is_ok() {
         let image = Image::new(info, &data).expect("a whole frame");
+        let id = FrameId {
+            stream: stream.clone(),
+            epoch: Epoch(0),
+            frame: FrameIndex(frames),
+        };
         let start = Instant::now();
-        let found = detector
-            .detect(&[StreamFrame {
-                stream: &stream,
-                image,
-            }])
+        let tracks = follower
+            .follow(&[(&id, image)])
             .expect("detections")
             .remove(0);
-        detecting += start.elapsed();
-        let start = Instant::now();
-        let found = found
-            .into_iter()
-            .filter_map(|d| d.into_source(&info))
-            .collect();
-        let tracks = tracker.update(info.source_width, info.source_height, found);
-        tracking += start.elapsed();
+        busy += start.elapsed();
         for track in &tracks {
             let life = lives.entry(track.track_id.0).or_insert((frames, frames, 0));
             life.1 = frames;
@@ -88,7 +84,6 @@ fn main() {
         }
         frames += 1;
     }
-    let per_frame = |time: Duration| time.as_secs_f64() * 1000.0 / frames.max(1) as f64;
     let seen: usize = lives.values().map(|life| life.2).sum();
     let long = lives.values().filter(|life| life.2 >= 30).count();
     println!(
@@ -100,9 +95,8 @@ fn main() {
         seen as f64 / lives.len().max(1) as f64
     );
     println!(
-        "detect {:.2} ms, track {:.2} ms a frame",
-        per_frame(detecting),
-        per_frame(tracking)
+        "{:.2} ms a frame",
+        busy.as_secs_f64() * 1000.0 / frames.max(1) as f64
     );
     for (id, (first, last, seen)) in &lives {
         println!("  {id}: frames {first}..={last}, seen {seen}");

@@ -32,6 +32,18 @@ proptest! {
     }
 
     #[test]
+    fn scaling_takes_the_nearest_pixel(
+        (bitmap, w, h) in bitmap(), to_w in 1u32..120, to_h in 1u32..120,
+    ) {
+        let expected: Vec<u8> = (0..to_h)
+            .flat_map(|y| (0..to_w).map(move |x| (x * w / to_w, y * h / to_h)))
+            .map(|(x, y)| bitmap[(y * w + x) as usize])
+            .collect();
+        let scaled = Mask::from_bitmap(&bitmap, w, h).scale(to_w, to_h);
+        prop_assert_eq!(scaled, Mask::from_bitmap(&expected, to_w, to_h));
+    }
+
+    #[test]
     fn hostile_text_never_panics(
         text in prop::collection::vec(any::<u8>(), 0..64), w: u32, h: u32,
     ) {
