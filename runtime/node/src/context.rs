@@ -270,6 +270,12 @@ impl<P> Context<P> {
         self.stopping
     }
 
+    /// Whether all streams have come to their ends and no other will come.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.words.exhausted
+    }
+
     /// Whether the graph connects this input.
     #[must_use]
     pub fn has_input(&self, input: &str) -> bool {

@@ -84,6 +84,7 @@ use self::Default::{All, None as Unset, PerProfile};
 const BUFFER: &[&str] = &["buffer"];
 const DECODER: &[&str] = &["decoder"];
 const IOU_TRACKER: &[&str] = &["iou-tracker"];
+const PUBLISHER: &[&str] = &["publisher"];
 
 /// Every setting of every node.
 pub static TABLE: &[Setting] = &[
@@ -264,6 +265,28 @@ pub static TABLE: &[Setting] = &[
         Unset,
         IOU_TRACKER,
         "the ONNX Runtime library, libonnxruntime.so",
+    ),
+    // Results.
+    row(
+        "OUT_DIR",
+        Kind::Path,
+        All("out"),
+        PUBLISHER,
+        "folder of the results; made where missing",
+    ),
+    row(
+        "SINKS",
+        Kind::Words(&["jsonl", "mot", "overlay", "none"]),
+        All("jsonl"),
+        PUBLISHER,
+        "jsonl: tracks.jsonl; mot: MOTChallenge text; overlay: video with masks; none: only count",
+    ),
+    row(
+        "RESUME",
+        Kind::Bool,
+        All("false"),
+        PUBLISHER,
+        "add to the files of an earlier run instead of replacing them",
     ),
     // Sources.
     row(

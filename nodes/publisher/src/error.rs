@@ -1,0 +1,79 @@
+//! What can go wrong with a sink, said so that the reader knows what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracklens_schemas::SchemaError;
+use tracklens_video::VideoError;
+
+/// An error of one sink; the others go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The output folder cannot be made.
+    #[error(
+        "OUT_DIR {}: the folder cannot be made: {source}; set OUT_DIR to a folder that can be written",
+        path.display()
+    )]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be opened.
+    #[error(
+        "{}: cannot be opened for writing: {source}; set OUT_DIR to a folder that can be written",
+        path.display()
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file left by a process before this one cannot be read, so nothing can be added to it.
+    #[error("{}: cannot be read to go on where it ends: {source}", path.display())]
+    Recover {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Rows cannot be written. What was whole before is whole still.
+    #[error("{}: cannot be written: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A video cannot be written.
+    #[error(transparent)]
+    Video(#[from] VideoError),
+    /// A frame's pixels do not fit its description.
+    #[error(transparent)]
+    Pixels(#[from] SchemaError),
+}
+
+impl SinkError {
+    pub(crate) fn open(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::Open {
+            path: path.into(),
+            source,
+        }
+    }
+
+    pub(crate) fn recover(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::Recover {
+            path: path.into(),
+            source,
+        }
+    }
+
+    pub(crate) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self::Write {
+            path: path.into(),
+            source,
+        }
+    }
+}

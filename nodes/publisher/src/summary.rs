@@ -1,0 +1,369 @@
+//! `summary.json`: how the run goes, for progress bars and for whoever comes after.
+//!
+//! The file is replaced as a whole, by a rename, so that a reader never sees half of it. A process
+//! that takes over from a killed one goes on counting from it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tracklens_schemas::{FrameId, StreamId, Track};
+
+use crate::SinkError;
+use crate::track_count::TrackCount;
+
+/// Time between two versions of the file.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Errors listed per stream.
+const ERRORS: usize = 16;
+/// Closed streams listed; the oldest make room.
+const CLOSED: usize = 256;
+
+/// Whether a run goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// It goes on.
+    #[default]
+    Running,
+    /// All streams came to their ends.
+    Finished,
+    /// It was stopped before that.
+    Stopped,
+}
+
+/// Whether frames of a stream may still come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamState {
+    /// They may.
+    #[default]
+    Open,
+    /// They will not.
+    Closed,
+}
+
+/// The content of the file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Whether the run goes on.
+    pub state: RunState,
+    /// Seconds since the publisher was first started.
+    pub elapsed_s: f64,
+    /// In the order in which they were opened.
+    pub streams: Vec<StreamSummary>,
+    /// One for each file, and one for each sink without any.
+    pub sinks: Vec<SinkSummary>,
+    /// Rows of tracks.
+    pub rows: u64,
+}
+
+/// One stream.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamSummary {
+    /// Its id.
+    pub id: String,
+    /// Whether frames may still come.
+    pub state: StreamState,
+    /// Its latest epoch.
+    pub epoch: u32,
+    /// Frames of this epoch whose tracks have come.
+    pub frames: u64,
+    /// Frames that the source is expected to have.
+    pub expected_frames: Option<u64>,
+    /// The source's frames per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fps: Option<f64>,
+    /// Different tracks so far, over all epochs.
+    pub tracks: u64,
+    /// Objects seen on the last frame.
+    pub objects: u64,
+    /// What went wrong; the first few.
+    pub errors: Vec<String>,
+    /// Width of the frames in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    /// Height of the frames in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Number of the last frame.
+    pub last_frame: Option<u64>,
+    /// Greatest track id.
+    pub last_track: Option<u32>,
+}
+
+/// One output file, or one sink without any.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SinkSummary {
+    /// The sink.
+    pub name: String,
+    /// The file, as seen from the folder of the summary.
+    pub path: Option<PathBuf>,
+    /// Rows in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Frames in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u64>,
+    /// Why the sink does not work at the moment.
+    pub error: Option<String>,
+}
+
+/// What `opened` tells of a stream's source.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct SourceInfo {
+    /// Width of the frames in pixels.
+    pub width: Option<u32>,
+    /// Height of the frames in pixels.
+    pub height: Option<u32>,
+    /// Frames per second.
+    pub fps: Option<f64>,
+    /// Frames there will be.
+    pub expected_frames: Option<u64>,
+}
+
+/// Keeps the file up to date.
+#[derive(Debug)]
+pub struct SummaryFile {
+    path: PathBuf,
+    lossless: bool,
+    started: Instant,
+    elapsed_before: f64,
+    written: Option<Instant>,
+    summary: Summary,
+    counts: Vec<Counting>,
+}
+
+/// What is counted of a stream beside its summary.
+#[derive(Debug, Default)]
+struct Counting {
+    tracks: TrackCount,
+    /// No frame has come since an earlier process was killed.
+    resumed: bool,
+}
+
+impl SummaryFile {
+    /// The file's name.
+    pub const FILE: &'static str = "summary.json";
+
+    /// The summary in this folder; with `resume` it goes on from the one that is there. `lossless`:
+    /// frames come without gaps, so those that an earlier process saw after it last wrote the
+    /// summary can be told from the numbers of the next.
+    #[must_use]
+    pub fn open(folder: &Path, resume: bool, lossless: bool) -> Self {
+        let path = folder.join(Self::FILE);
+        // Without a readable one the count begins anew: it is no reason not to publish.
+        let text = if resume {
+            std::fs::read(&path).ok()
+        } else {
+            None
+        };
+        let before = text.and_then(|text| serde_json::from_slice::<Summary>(&text).ok());
+        let mut summary = before.unwrap_or_default();
+        summary.state = RunState::Running;
+        let counts = summary
+            .streams
+            .iter()
+            .map(|stream| Counting {
+                tracks: TrackCount::resume(stream.tracks, stream.last_track),
+                resumed: true,
+            })
+            .collect();
+        Self {
+            path,
+            lossless,
+            started: Instant::now(),
+            elapsed_before: summary.elapsed_s,
+            written: None,
+            summary,
+            counts,
+        }
+    }
+
+    /// The summary as it stands.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// A stream is open, and perhaps something is known of its source.
+    pub fn opened(&mut self, id: &StreamId, epoch: u32, source: Option<&SourceInfo>) {
+        let (stream, _) = self.stream(id);
+        if epoch > stream.epoch {
+            (stream.epoch, stream.frames, stream.last_frame) = (epoch, 0, None);
+        }
+        stream.state = StreamState::Open;
+        if let Some(source) = source {
+            stream.expected_frames = source.expected_frames;
+            stream.fps = source.fps;
+            stream.width = source.width.or(stream.width);
+            stream.height = source.height.or(stream.height);
+        }
+    }
+
+    /// The tracks of a frame have come.
+    pub fn tracks(&mut self, id: &FrameId, size: (u32, u32), tracks: &[Track]) {
+        let lossless = self.lossless;
+        let (stream, counting) = self.stream(&id.stream);
+        let (epoch, frame) = (id.epoch.0, id.frame.0);
+        if epoch > stream.epoch {
+            (stream.epoch, stream.frames, stream.last_frame) = (epoch, 0, None);
+        }
+        let last = stream.last_frame;
+        if epoch < stream.epoch || last.is_some_and(|last| frame <= last) {
+            return;
+        }
+        let unseen = lossless && std::mem::take(&mut counting.resumed);
+        stream.frames += match last {
+            Some(last) if unseen => frame - last,
+            None if unseen => frame + 1,
+            _ => 1,
+        };
+        stream.last_frame = Some(frame);
+        (stream.width, stream.height) = (Some(size.0), Some(size.1));
+        stream.objects = tracks.iter().filter(|track| track.visible).count() as u64;
+        tracks
+            .iter()
+            .for_each(|track| counting.tracks.add(track.track_id.0));
+        stream.tracks = counting.tracks.count();
+        stream.last_track = counting.tracks.greatest();
+        self.summary.rows += tracks.len() as u64;
+    }
+
+    /// Something is wrong with a stream.
+    pub fn error(&mut self, id: &StreamId, text: &str) {
+        let (stream, _) = self.stream(id);
+        if stream.errors.len() < ERRORS && !stream.errors.iter().any(|error| error == text) {
+            stream.errors.push(text.into());
+        }
+    }
+
+    /// A stream is closed.
+    pub fn closed(&mut self, id: &StreamId) {
+        let (stream, _) = self.stream(id);
+        (stream.state, stream.objects) = (StreamState::Closed, 0);
+        let is_closed = |stream: &StreamSummary| stream.state == StreamState::Closed;
+        if self
+            .summary
+            .streams
+            .iter()
+            .filter(|stream| is_closed(stream))
+            .count()
+            > CLOSED
+            && let Some(oldest) = self.summary.streams.iter().position(is_closed)
+        {
+            self.summary.streams.remove(oldest);
+            self.counts.remove(oldest);
+        }
+    }
+
+    fn stream(&mut self, id: &StreamId) -> (&mut StreamSummary, &mut Counting) {
+        let streams = &mut self.summary.streams;
+        let index = streams.iter().position(|stream| stream.id == id.as_str());
+        let index = index.unwrap_or_else(|| {
+            streams.push(StreamSummary {
+                id: id.to_string(),
+                ..StreamSummary::default()
+            });
+            self.counts.push(Counting::default());
+            streams.len() - 1
+        });
+        (&mut streams[index], &mut self.counts[index])
+    }
+
+    /// Whether it is time to write the file.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.written.is_none_or(|at| at.elapsed() >= INTERVAL)
+    }
+
+    /// Replaces the file.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write(&mut self, state: RunState, sinks: Vec<SinkSummary>) -> Result<(), SinkError> {
+        self.written = Some(Instant::now());
+        let elapsed = self.elapsed_before + self.started.elapsed().as_secs_f64();
+        self.summary.elapsed_s = (elapsed * 1000.0).round() / 1000.0;
+        self.summary.state = state;
+        // Files survive a restart as they are; rows that were only counted do not.
+        let in_files = sinks.iter().filter_map(|sink| sink.rows).max();
+        self.summary.rows = self.summary.rows.max(in_files.unwrap_or(0));
+        self.summary.sinks = sinks;
+        self.replace().map_err(SinkError::write(&self.path))
+    }
+
+    fn replace(&self) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(&self.summary)?;
+        text.push(b'\n');
+        let new = self.path.with_extension("json.new");
+        std::fs::write(&new, text)?;
+        std::fs::rename(&new, &self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::order::tests::{header, track};
+
+    fn read(folder: &Path) -> Summary {
+        serde_json::from_slice(&std::fs::read(folder.join(SummaryFile::FILE)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_file_tells_what_happened() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = SummaryFile::open(folder.path(), false, true);
+        let cam: StreamId = "cam".parse().unwrap();
+        let text = r#"{"url":"x.mp4","width":8,"height":6,"fps":25.0,"expected_frames":9}"#;
+        let source: SourceInfo = serde_json::from_str(text).unwrap();
+        file.opened(&cam, 0, Some(&source));
+        let mut hidden = track(4);
+        hidden.visible = false;
+        file.tracks(&header("cam", 0, 0).id, (8, 6), &[track(1), hidden]);
+        file.error(&cam, "broken packet");
+        file.error(&cam, "broken packet");
+        file.write(RunState::Running, Vec::new()).unwrap();
+        let summary = read(folder.path());
+        let stream = &summary.streams[0];
+        assert_eq!((stream.frames, stream.expected_frames), (1, Some(9)));
+        assert_eq!((stream.tracks, stream.objects), (2, 1));
+        assert_eq!(stream.errors, ["broken packet"]);
+        assert_eq!((summary.state, summary.rows), (RunState::Running, 2));
+        let text = std::fs::read_to_string(folder.path().join(SummaryFile::FILE)).unwrap();
+        assert!(text.contains(r#""state": "running""#), "{text}");
+    }
+
+    #[test]
+    fn frames_seen_after_the_last_summary_of_a_killed_process_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = SummaryFile::open(folder.path(), false, true);
+        for frame in 0..3 {
+            file.tracks(&header("cam", 1, frame).id, (8, 6), &[track(1)]);
+        }
+        file.write(RunState::Running, Vec::new()).unwrap();
+        let mut file = SummaryFile::open(folder.path(), true, true);
+        file.opened(&"cam".parse().unwrap(), 1, None);
+        for frame in [2, 7, 8] {
+            file.tracks(&header("cam", 1, frame).id, (8, 6), &[track(1), track(2)]);
+        }
+        let stream = &file.summary().streams[0];
+        assert_eq!((stream.frames, stream.tracks), (9, 2));
+    }
+
+    #[test]
+    fn frames_sent_again_are_not_counted_again_and_epochs_begin_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = SummaryFile::open(folder.path(), false, true);
+        for (epoch, frame) in [(0, 0), (0, 1), (0, 1), (1, 0), (0, 2)] {
+            file.tracks(&header("cam", epoch, frame).id, (8, 6), &[]);
+        }
+        let stream = &file.summary().streams[0];
+        assert_eq!((stream.epoch, stream.frames), (1, 1));
+    }
+}
