@@ -84,6 +84,7 @@ fn main() {
         }
         frames += 1;
     }
+    assert!(decoder.wait().expect("an exit status").success());
     let seen: usize = lives.values().map(|life| life.2).sum();
     let long = lives.values().filter(|life| life.2 >= 30).count();
     println!(

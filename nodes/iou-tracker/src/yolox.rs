@@ -7,6 +7,7 @@
 pub mod classes;
 pub mod decode;
 pub mod letterbox;
+mod runtime;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::motion::Foreground;
 use classes::ClassFilter;
 use decode::{Candidate, Grid};
 use letterbox::Letterbox;
+use runtime::{Loading, load};
 
 /// Frames in one inference where the model takes any number.
 const MAX_BATCH: usize = 8;
@@ -226,38 +228,6 @@ fn moving_mask(foreground: &Foreground, bbox: &BBox, image: &Image<'_>) -> Optio
         .then(|| Mask::from_bitmap(&bitmap, width as u32, height as u32))
 }
 
-enum Loading {
-    Library(String),
-    Model(String),
-}
-
-fn load(settings: &YoloxSettings) -> Result<Session, Loading> {
-    let library = |error: &dyn std::fmt::Display| Loading::Library(one_line(&error.to_string()));
-    let model = |error: &dyn std::fmt::Display| Loading::Model(one_line(&error.to_string()));
-    let environment = ort::init_from(&settings.library)
-        .map_err(|error| library(&error))?
-        .with_name("tracklens")
-        .build()
-        .map_err(|error| library(&error))?;
-    let mut builder = Session::builder(&environment).map_err(|error| library(&error))?;
-    if settings.threads > 0 {
-        builder = builder
-            .with_intra_threads(settings.threads)
-            .map_err(|error| model(&error))?;
-    }
-    // Threads that wait by spinning would take the cores from the other nodes.
-    builder = builder
-        .with_intra_op_spinning(false)
-        .map_err(|error| model(&error))?;
-    builder
-        .commit_from_file(&settings.model)
-        .map_err(|error| model(&error))
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 /// What the shapes of a model say.
 #[derive(Debug)]
 struct ModelShape {
@@ -311,7 +281,7 @@ impl ModelShape {
         };
         let (height, width) = (usize::try_from(height).ok()?, usize::try_from(width).ok()?);
         let classes = usize::try_from(columns).ok()?.checked_sub(5)?;
-        let usual = |side: usize| side > 0 && side % 32 == 0 && side <= 4096;
+        let usual = |side: usize| side > 0 && side.is_multiple_of(32) && side <= 4096;
         let expected = Grid::new(width, height, classes).len() as i64;
         // A dynamic batch often makes the number of cells look dynamic as well.
         let fits = cells == expected || cells == -1;
