@@ -6,10 +6,13 @@ use ffmpeg_next::format::Pixel;
 use image::{ImageBuffer, Rgb, RgbImage, imageops};
 use tracklens_schemas::{Image, ImageInfo, PixelEncoding};
 
+use crate::label::{draw_text, text_size};
+use crate::overlay::Canvas;
+use crate::palette::Color;
 use crate::picture::{pack, plane_sizes};
 use crate::scaler::Scaler;
 use crate::writer::{new_frame, unpack};
-use crate::{Picture, Reader, ReaderOptions, VideoError, draw_caption};
+use crate::{Picture, Reader, ReaderOptions, VideoError};
 
 /// Width of a frame in the grid, in pixels.
 const TILE_WIDTH: u32 = 480;
@@ -91,12 +94,12 @@ fn tile(
         &plane_sizes(info.encoding, TILE_WIDTH, tile_height),
         &mut pixels,
     );
-    draw_caption(
-        &mut pixels,
-        TILE_WIDTH,
-        tile_height,
-        &format!("frame {number}"),
-    );
+    // At the bottom: an overlay's own caption is at the top.
+    if let Some(mut canvas) = Canvas::new(&mut pixels, TILE_WIDTH, tile_height) {
+        let text = format!("frame {number}");
+        let top = i64::from(tile_height) - text_size(&text, 1).1;
+        draw_text(&mut canvas, (0, top), &text, 1, (Color::BLACK, 160));
+    }
     let mut drawn = new_frame(Pixel::YUV420P, TILE_WIDTH, tile_height)?;
     unpack(
         &Image {
