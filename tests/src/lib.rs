@@ -1,0 +1,23 @@
+//! A small language for end-to-end tests: make a clip, run a graph with the real dora CLI, look at
+//! what it wrote.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod clips;
+mod output;
+mod run;
+
+pub use clips::{Clip, clip, clips, ffmpeg, frame_count};
+pub use output::{Output, Row};
+pub use run::{Graph, Run};
+
+use std::path::PathBuf;
+
+/// The project's root folder.
+#[must_use]
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the project")
+        .to_path_buf()
+}

@@ -1,0 +1,205 @@
+//! Running a graph with the real dora CLI, in an output folder of its own.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::{Output, root};
+
+/// One graph at a time: two at once would share two cores and dora's ports.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A graph to be run.
+#[derive(Debug)]
+pub struct Graph {
+    file: PathBuf,
+    sources: String,
+    environment: Vec<(String, String)>,
+}
+
+impl Graph {
+    /// A graph in `graphs/`, by its file name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self::at(root().join("graphs").join(name))
+    }
+
+    /// A graph anywhere.
+    #[must_use]
+    pub fn at(file: PathBuf) -> Self {
+        assert!(file.is_file(), "no graph {}", file.display());
+        Self {
+            file,
+            sources: String::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Adds a stream.
+    #[must_use]
+    pub fn source(mut self, id: &str, url: impl Into<PathBuf>) -> Self {
+        let url: PathBuf = url.into();
+        self.sources += &format!("- {{id: {id}, url: '{}'}}\n", url.display());
+        self
+    }
+
+    /// Sets a variable for all nodes.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the graph.
+    #[must_use]
+    pub fn start(self) -> Run {
+        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|broken| broken.into_inner());
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let log = File::create(folder.path().join("run.log")).expect("run.log");
+        let mut command = Command::new(dora());
+        command
+            .arg("run")
+            .arg(&self.file)
+            .current_dir(root())
+            .env("OUT_DIR", folder.path())
+            .env("METRICS_ENABLED", "false")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("run.log"))
+            .stderr(log);
+        if !self.sources.is_empty() {
+            command.env("SOURCES", &self.sources);
+        }
+        command.envs(self.environment);
+        let child = command.spawn().expect("dora starts (make setup)");
+        Run {
+            child,
+            output: Some(Output { folder }),
+            _turn: turn,
+        }
+    }
+
+    /// Runs the graph to its end; panics unless it ends by itself with exit code 0 in time.
+    #[must_use]
+    pub fn run(self) -> Output {
+        let mut run = self.start();
+        let status = run.wait(Duration::from_secs(300));
+        assert!(status.success(), "{status}: {}", run.log());
+        run.into_output()
+    }
+}
+
+fn dora() -> PathBuf {
+    let own = root().join(".tools/bin/dora");
+    if own.is_file() { own } else { "dora".into() }
+}
+
+/// A running graph.
+#[derive(Debug)]
+pub struct Run {
+    child: Child,
+    output: Option<Output>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Run {
+    /// The output folder.
+    #[must_use]
+    pub fn output(&self) -> &Output {
+        self.output.as_ref().expect("kept until into_output")
+    }
+
+    /// The output folder of a run that is over.
+    #[must_use]
+    pub fn into_output(mut self) -> Output {
+        self.output.take().expect("kept until now")
+    }
+
+    /// What dora and the nodes have logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.output().text("run.log")
+    }
+
+    /// Waits until `condition` holds; panics with the log if it takes too long.
+    pub fn wait_until(&mut self, what: &str, condition: impl Fn(&Output) -> bool) {
+        let start = Instant::now();
+        while !condition(self.output()) {
+            let ended = self.child.try_wait().expect("the child can be waited for");
+            assert!(
+                ended.is_none() && start.elapsed() < Duration::from_secs(120),
+                "waiting for {what}: {ended:?}\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until at least this many rows' worth of bytes are in `tracks.jsonl`.
+    pub fn wait_for_rows(&mut self, rows: usize) {
+        self.wait_until("rows", |output| {
+            output.text("tracks.jsonl").lines().count() >= rows
+        });
+    }
+
+    /// Waits for the end; panics with the log if it does not come in time.
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                return status;
+            }
+            assert!(start.elapsed() < limit, "hangs:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Processes of this run with this program name.
+    #[must_use]
+    pub fn pids(&self, program: &str) -> Vec<u32> {
+        let mark = format!("OUT_DIR={}\0", self.output().folder().display());
+        let mut pids = Vec::new();
+        for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+            let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else {
+                continue;
+            };
+            let exe = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
+            let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+            let ours = String::from_utf8_lossy(&environ).contains(&mark);
+            if ours && exe.file_name().is_some_and(|name| name == program) {
+                pids.push(pid);
+            }
+        }
+        pids
+    }
+
+    /// kill -9 on a node, which must be running.
+    pub fn kill(&self, program: &str) {
+        let pids = self.pids(program);
+        assert_eq!(pids.len(), 1, "{program} runs once: {pids:?}\n{}", self.log());
+        signal("-KILL", pids[0]);
+    }
+
+    /// What Ctrl-C (or `dora stop`) does: asks the whole dataflow to stop.
+    pub fn stop(&self) {
+        signal("-INT", self.child.id());
+    }
+}
+
+fn signal(signal: &str, pid: u32) {
+    let status = Command::new("kill")
+        .args([signal, &pid.to_string()])
+        .status()
+        .expect("kill");
+    assert!(status.success());
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _gone = self.child.kill();
+            let _gone = self.child.wait();
+        }
+    }
+}
