@@ -30,15 +30,21 @@ impl Jsonl {
     pub const FILE: &'static str = "tracks.jsonl";
 
     /// Replaces the file in this folder or, with `resume`, goes on behind its last whole row.
+    /// `found` is told every row that is there already.
     ///
     /// # Errors
     /// Where the file cannot be made or read.
-    pub fn open(folder: &Path, resume: bool) -> Result<Self, SinkError> {
+    pub fn open(
+        folder: &Path,
+        resume: bool,
+        mut found: impl FnMut(&FrameId, TrackId),
+    ) -> Result<Self, SinkError> {
         let path = folder.join(Self::FILE);
         let mut order = Order::default();
         let file = if resume {
             RowFile::resume(&path, |line| match row_key(line) {
                 Some((id, track)) => {
+                    found(&id, track);
                     order.recover(&id, track);
                     true
                 }
@@ -124,7 +130,7 @@ mod tests {
         ) {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(Jsonl::FILE);
-            let mut sink = Jsonl::open(folder.path(), false).unwrap();
+            let mut sink = Jsonl::open(folder.path(), false, |_, _| ()).unwrap();
             let mut ends = Vec::new();
             for (header, tracks) in &frames {
                 sink.tracks(header, &info(), tracks).unwrap();
@@ -137,7 +143,7 @@ mod tests {
             let complete = ends.iter().take_while(|end| **end <= cut).count();
             let from = back.map(|back| back.index(complete + 1));
 
-            let mut sink = Jsonl::open(folder.path(), true).unwrap();
+            let mut sink = Jsonl::open(folder.path(), true, |_, _| ()).unwrap();
             for (index, (header, tracks)) in frames.iter().enumerate() {
                 let stream = usize::from(header.id.stream.as_str() == "b");
                 if index >= from[stream] {
@@ -151,7 +157,7 @@ mod tests {
     #[test]
     fn rows_read_back_and_a_fresh_start_replaces_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        let mut sink = Jsonl::open(folder.path(), false).unwrap();
+        let mut sink = Jsonl::open(folder.path(), false, |_, _| ()).unwrap();
         let written = sink.tracks(&header("cam", 0, 3), &info(), &[track(1), track(9)]);
         assert_eq!(written.unwrap(), 2);
         sink.finish().unwrap();
@@ -162,7 +168,7 @@ mod tests {
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
         assert_eq!((rows[1].frame, rows[1].track_id), (3, 9));
-        let fresh = Jsonl::open(folder.path(), false).unwrap();
+        let fresh = Jsonl::open(folder.path(), false, |_, _| ()).unwrap();
         assert_eq!(fresh.files()[0].rows, Some(0));
     }
 }

@@ -75,7 +75,7 @@ impl Node for PublisherNode {
                     .opened(&change.stream, change.epoch.0, &change.detail);
             }
             StreamEventKind::Error => self.0.error(&change.stream, &change.detail),
-            StreamEventKind::Closed => self.0.closed(&change.stream),
+            StreamEventKind::Closed => self.0.closed(&change.stream, change.frames),
             _ => {}
         }
         Ok(())

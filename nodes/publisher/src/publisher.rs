@@ -69,7 +69,9 @@ impl Publisher {
         let mut guarded = Vec::new();
         for kind in sinks {
             let sink: Box<dyn Sink> = match kind {
-                SinkKind::Jsonl => Box::new(Jsonl::open(folder, *resume)?),
+                SinkKind::Jsonl => Box::new(Jsonl::open(folder, *resume, |id, track| {
+                    summary.recover(id, track.0);
+                })?),
                 SinkKind::Mot => Box::new(Mot::new(folder, *resume)),
                 SinkKind::Overlay => {
                     Box::new(Overlay::new(folder, *waiting, *resume, first.clone()))
@@ -142,13 +144,13 @@ impl Publisher {
             .error(&id.stream, &format!("frame {}: {text}", id.frame.0));
     }
 
-    /// The last frame of a stream has come.
-    pub fn closed(&mut self, stream: &StreamId) {
+    /// The last of so many frames of a stream's epoch has come.
+    pub fn closed(&mut self, stream: &StreamId, frames: u64) {
         for guarded in &mut self.sinks {
             let result = guarded.sink.stream_closed(stream);
             guarded.settle(stream, result);
         }
-        self.summary.closed(stream);
+        self.summary.closed(stream, frames);
         self.tick();
     }
 
@@ -275,7 +277,7 @@ mod tests {
         std::fs::remove_dir(folder.path().join("mot-cam.txt")).unwrap();
         publisher.tracks(&header("cam", 0, 1), &info(), &[track(1)]);
         assert!(publisher.sinks[1].error.is_none());
-        publisher.closed(&cam);
+        publisher.closed(&cam, 2);
         publisher.finish(RunState::Finished);
         let summary = summary(folder.path());
         assert_eq!(summary.state, RunState::Finished);

@@ -143,6 +143,8 @@ struct Counting {
     tracks: TrackCount,
     /// No frame has come since an earlier process was killed.
     resumed: bool,
+    /// The tracks of earlier processes are counted from their rows.
+    read_back: bool,
 }
 
 impl SummaryFile {
@@ -170,6 +172,7 @@ impl SummaryFile {
             .map(|stream| Counting {
                 tracks: TrackCount::resume(stream.tracks, stream.last_track),
                 resumed: true,
+                read_back: false,
             })
             .collect();
         Self {
@@ -241,9 +244,25 @@ impl SummaryFile {
         }
     }
 
-    /// A stream is closed.
-    pub fn closed(&mut self, id: &StreamId) {
-        let (stream, _) = self.stream(id);
+    /// A row of an earlier process was read back. The rows know better than the earlier summary
+    /// how many tracks there were.
+    pub fn recover(&mut self, id: &FrameId, track: u32) {
+        let (stream, counting) = self.stream(&id.stream);
+        if !std::mem::replace(&mut counting.read_back, true) {
+            (counting.tracks, counting.resumed) = (TrackCount::default(), true);
+        }
+        counting.tracks.add(track);
+        stream.tracks = counting.tracks.count();
+        stream.last_track = counting.tracks.greatest();
+    }
+
+    /// A stream is closed, after so many frames in its epoch.
+    pub fn closed(&mut self, id: &StreamId, frames: u64) {
+        let lossless = self.lossless;
+        let (stream, counting) = self.stream(id);
+        if lossless && counting.resumed {
+            stream.frames = stream.frames.max(frames);
+        }
         (stream.state, stream.objects) = (StreamState::Closed, 0);
         let is_closed = |stream: &StreamSummary| stream.state == StreamState::Closed;
         if self
@@ -289,9 +308,10 @@ impl SummaryFile {
         let elapsed = self.elapsed_before + self.started.elapsed().as_secs_f64();
         self.summary.elapsed_s = (elapsed * 1000.0).round() / 1000.0;
         self.summary.state = state;
-        // Files survive a restart as they are; rows that were only counted do not.
-        let in_files = sinks.iter().filter_map(|sink| sink.rows).max();
-        self.summary.rows = self.summary.rows.max(in_files.unwrap_or(0));
+        // A file has every row once; the count begins with what an earlier summary happened to say.
+        if let Some(rows) = sinks.iter().filter_map(|sink| sink.rows).max() {
+            self.summary.rows = rows;
+        }
         self.summary.sinks = sinks;
         self.replace().map_err(SinkError::write(&self.path))
     }
@@ -354,6 +374,21 @@ mod tests {
         }
         let stream = &file.summary().streams[0];
         assert_eq!((stream.frames, stream.tracks), (9, 2));
+    }
+
+    #[test]
+    fn rows_read_back_and_the_end_complete_the_count_of_a_killed_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = SummaryFile::open(folder.path(), false, true);
+        file.tracks(&header("cam", 0, 0).id, (8, 6), &[track(7)]);
+        file.write(RunState::Running, Vec::new()).unwrap();
+        let mut file = SummaryFile::open(folder.path(), true, true);
+        for (frame, id) in [(0, 7), (1, 3), (1, 7)] {
+            file.recover(&header("cam", 0, frame).id, id);
+        }
+        file.closed(&"cam".parse().unwrap(), 2);
+        let stream = &file.summary().streams[0];
+        assert_eq!((stream.frames, stream.tracks), (2, 2));
     }
 
     #[test]
