@@ -25,7 +25,9 @@ fn every_clip_is_processed_frame_by_frame_and_twice_alike() {
 
 #[test]
 fn people_are_found_and_followed() {
-    let Some(clip) = clip("pedestrians.mp4") else { return };
+    let Some(clip) = clip("pedestrians.mp4") else {
+        return;
+    };
     let output = Graph::named("file.yml").source("street", clip).run();
     assert!(output.tracks("street").len() >= 5);
 }

@@ -35,7 +35,10 @@ fn killing_the_tracker_loses_no_frame_and_reuses_no_id() {
     };
     let before = whole.tracks("street");
     let after = killed.tracks("street");
-    assert!(after.iter().max() > before.iter().max(), "new ids after the restart");
+    assert!(
+        after.iter().max() > before.iter().max(),
+        "new ids after the restart"
+    );
 }
 
 #[test]
@@ -48,7 +51,9 @@ fn killing_the_buffer_loses_no_row() {
 
 #[test]
 fn stopping_leaves_complete_files() {
-    let Some(clip) = clip("pedestrians.mp4") else { return };
+    let Some(clip) = clip("pedestrians.mp4") else {
+        return;
+    };
     let mut run = Graph::named("file.yml").source("street", clip).start();
     run.wait_for_rows(200);
     run.stop();

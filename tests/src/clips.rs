@@ -59,5 +59,7 @@ pub fn frame_count(path: &Path) -> u64 {
         .expect("ffprobe is installed (make setup)");
     let text = String::from_utf8_lossy(&output.stdout);
     let number = text.trim().trim_end_matches(',');
-    number.parse().unwrap_or_else(|_| panic!("ffprobe on {}: {text:?}", path.display()))
+    number
+        .parse()
+        .unwrap_or_else(|_| panic!("ffprobe on {}: {text:?}", path.display()))
 }

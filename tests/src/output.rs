@@ -37,7 +37,10 @@ impl Output {
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {
         let text = self.text("tracks.jsonl");
-        assert!(text.is_empty() || text.ends_with('\n'), "the last line is torn");
+        assert!(
+            text.is_empty() || text.ends_with('\n'),
+            "the last line is torn"
+        );
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
             .collect()
@@ -65,7 +68,9 @@ impl Output {
     /// How many frames of this stream were processed.
     #[must_use]
     pub fn frames(&self, id: &str) -> u64 {
-        self.stream(id)["frames"].as_u64().expect("frames is a number")
+        self.stream(id)["frames"]
+            .as_u64()
+            .expect("frames is a number")
     }
 
     /// The errors reported for this stream, joined.

@@ -55,7 +55,9 @@ impl Graph {
     /// Starts the graph.
     #[must_use]
     pub fn start(self) -> Run {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(|broken| broken.into_inner());
+        let turn = ONE_AT_A_TIME
+            .lock()
+            .unwrap_or_else(|broken| broken.into_inner());
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = File::create(folder.path().join("run.log")).expect("run.log");
         let mut command = Command::new(dora());
@@ -177,7 +179,12 @@ impl Run {
     /// kill -9 on a node, which must be running.
     pub fn kill(&self, program: &str) {
         let pids = self.pids(program);
-        assert_eq!(pids.len(), 1, "{program} runs once: {pids:?}\n{}", self.log());
+        assert_eq!(
+            pids.len(),
+            1,
+            "{program} runs once: {pids:?}\n{}",
+            self.log()
+        );
         signal("-KILL", pids[0]);
     }
 
