@@ -3,7 +3,8 @@
 use tracing_subscriber::EnvFilter;
 
 /// Chatty libraries are kept at warnings; `RUST_LOG` overrides.
-const DEFAULT_FILTER: &str = "info,dora_node_api=error,ort=warn,zenoh=warn,zenoh_transport=error,zenoh_shm=error";
+const DEFAULT_FILTER: &str =
+    "info,dora_node_api=error,ort=warn,zenoh=warn,zenoh_transport=error,zenoh_shm=error";
 
 /// Starts logging; later calls change nothing.
 pub(crate) fn start() {

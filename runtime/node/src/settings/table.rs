@@ -191,7 +191,10 @@ pub static TABLE: &[Setting] = &[
     ),
     row(
         "SAM2_MAX_OBJECTS_PER_STREAM",
-        Kind::Integer { min: 1, max: 10_000 },
+        Kind::Integer {
+            min: 1,
+            max: 10_000,
+        },
         All("50"),
         IOU_TRACKER,
         "most objects followed at once in a stream",
@@ -247,7 +250,10 @@ pub static TABLE: &[Setting] = &[
     ),
     row(
         "TRACK_LOST_FRAMES",
-        Kind::Integer { min: 1, max: 100_000 },
+        Kind::Integer {
+            min: 1,
+            max: 100_000,
+        },
         All("25"),
         IOU_TRACKER,
         "frames without sight after which an object is forgotten",
