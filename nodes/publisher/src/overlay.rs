@@ -163,7 +163,7 @@ impl Overlay {
     }
 
     /// The next part's file; earlier parts of this run stay.
-    fn next_path(&mut self, stream: &StreamId) -> PathBuf {
+    fn next_path(&self, stream: &StreamId) -> PathBuf {
         let stem = if self.first.as_ref() == Some(stream) {
             "overlay".to_string()
         } else {
@@ -172,9 +172,6 @@ impl Overlay {
         let mut path = self.folder.join(format!("{stem}.mp4"));
         let mut part = 1;
         while self.finished.iter().any(|file| file.path == path) || (self.resume && path.exists()) {
-            if !self.finished.iter().any(|file| file.path == path) {
-                self.keep(path, None);
-            }
             part += 1;
             path = self.folder.join(format!("{stem}+{part}.mp4"));
         }
@@ -331,7 +328,7 @@ mod tests {
         };
         write(false, 0..6);
         let files = write(true, 6..10);
-        assert_eq!(files.len(), 2);
+        assert_eq!(files.len(), 1);
         assert_eq!(count(&folder.path().join("overlay.mp4")), 6);
         assert_eq!(count(&folder.path().join("overlay+2.mp4")), 4);
     }

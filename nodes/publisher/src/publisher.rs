@@ -2,6 +2,7 @@
 //! and kept from the others.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use tracklens_schemas::{FrameId, Header, Image, StreamId, Track, TracksInfo};
 
@@ -13,6 +14,8 @@ use crate::{
 const ROWS: &str = "video_processor_sink_rows_total";
 /// Calls to a sink that failed (counter; `sink`).
 const ERRORS: &str = "video_processor_sink_errors_total";
+/// A sink that has not failed for this long works again.
+const STEADY: Duration = Duration::from_secs(2);
 
 /// What a publisher is to do.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ pub struct Options {
 /// Writes tracks and frames to all sinks.
 pub struct Publisher {
     sinks: Vec<Guarded>,
+    /// Files of a killed process.
+    earlier: Vec<SinkSummary>,
     summary: SummaryFile,
     summary_error: Option<String>,
 }
@@ -40,6 +45,8 @@ pub struct Publisher {
 struct Guarded {
     sink: Box<dyn Sink>,
     error: Option<String>,
+    failures: u64,
+    last_failure: Option<Instant>,
 }
 
 impl Publisher {
@@ -78,12 +85,23 @@ impl Publisher {
                 }
                 SinkKind::None => continue,
             };
-            guarded.push(Guarded { sink, error: None });
+            guarded.push(Guarded {
+                sink,
+                error: None,
+                failures: 0,
+                last_failure: None,
+            });
         }
+        let mut earlier = summary.summary().sinks.clone();
+        earlier.retain(|file| file.path.is_some());
+        earlier
+            .iter_mut()
+            .for_each(|file| (file.frames, file.error) = (None, None));
         // Also the proof that the folder can be written, before the first frame.
-        summary.write(RunState::Running, list(&guarded))?;
+        summary.write(RunState::Running, list(&earlier, &guarded))?;
         Ok(Self {
             sinks: guarded,
+            earlier,
             summary,
             summary_error: None,
         })
@@ -172,7 +190,7 @@ impl Publisher {
     }
 
     fn write_summary(&mut self, state: RunState) {
-        match self.summary.write(state, list(&self.sinks)) {
+        match self.summary.write(state, list(&self.earlier, &self.sinks)) {
             Ok(()) => self.summary_error = None,
             Err(error) => {
                 let text = error.to_string();
@@ -190,8 +208,10 @@ impl Guarded {
     fn settle<T>(&mut self, stream: &StreamId, result: Result<T, SinkError>) -> Option<T> {
         match result {
             Ok(value) => {
-                // A video that failed takes frames without writing them: it has not recovered.
-                if self.error.is_some() && !self.sink.wants_frames() {
+                // A video that failed takes frames without writing them: it has not recovered. On a
+                // disk that is nearly full, a small write may work between two that do not.
+                let steady = self.last_failure.is_some_and(|at| at.elapsed() >= STEADY);
+                if self.error.is_some() && steady && !self.sink.wants_frames() {
                     self.error = None;
                     tracing::info!(sink = self.sink.name(), stream_id = %stream, "sink works again");
                 }
@@ -207,6 +227,8 @@ impl Guarded {
     fn fail(&mut self, stream: Option<&StreamId>, error: &SinkError) {
         let name = self.sink.name();
         metrics::counter!(ERRORS, "sink" => name).increment(1);
+        self.failures += 1;
+        self.last_failure = Some(Instant::now());
         let text = error.to_string();
         if self.error.as_ref() != Some(&text) {
             let stream_id = stream.map(StreamId::as_str);
@@ -220,14 +242,22 @@ impl Guarded {
     }
 }
 
-fn list(sinks: &[Guarded]) -> Vec<SinkSummary> {
+/// The files of all sinks; of those of an earlier process, the ones that are not continued.
+fn list(earlier: &[SinkSummary], sinks: &[Guarded]) -> Vec<SinkSummary> {
     let mut list = Vec::new();
-    for Guarded { sink, error } in sinks {
+    for Guarded {
+        sink,
+        error,
+        failures,
+        ..
+    } in sinks
+    {
         let entry = |path, rows, frames| SinkSummary {
             name: sink.name().into(),
             path,
             rows,
             frames,
+            failures: *failures,
             error: error.clone(),
         };
         let files = sink.files();
@@ -239,7 +269,14 @@ fn list(sinks: &[Guarded]) -> Vec<SinkSummary> {
             entry(name, file.rows, file.frames)
         }));
     }
-    list
+    let continued = |file: &&SinkSummary| list.iter().any(|now| now.path == file.path);
+    let mut all: Vec<_> = earlier
+        .iter()
+        .filter(|file| !continued(file))
+        .cloned()
+        .collect();
+    all.extend(list);
+    all
 }
 
 #[cfg(test)]
@@ -276,15 +313,33 @@ mod tests {
         publisher.tracks(&header("cam", 0, 0), &info(), &[track(1)]);
         std::fs::remove_dir(folder.path().join("mot-cam.txt")).unwrap();
         publisher.tracks(&header("cam", 0, 1), &info(), &[track(1)]);
-        assert!(publisher.sinks[1].error.is_none());
         publisher.closed(&cam, 2);
         publisher.finish(RunState::Finished);
         let summary = summary(folder.path());
         assert_eq!(summary.state, RunState::Finished);
         assert_eq!(summary.streams[0].state, StreamState::Closed);
         assert_eq!((summary.streams[0].frames, summary.rows), (2, 2));
-        let rows: Vec<_> = summary.sinks.iter().map(|sink| sink.rows).collect();
-        assert_eq!(rows, [Some(2), Some(1)]);
+        let sinks = summary.sinks.iter();
+        let rows: Vec<_> = sinks.map(|sink| (sink.rows, sink.failures)).collect();
+        assert_eq!(rows, [(Some(2), 0), (Some(1), 1)]);
+    }
+
+    #[test]
+    fn files_of_a_killed_process_are_still_listed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = options(folder.path(), &[SinkKind::Jsonl, SinkKind::Mot]);
+        let mut publisher = Publisher::new(&options).unwrap();
+        publisher.tracks(&header("cam", 0, 0), &info(), &[track(1)]);
+        publisher.write_summary(RunState::Running);
+        options.resume = true;
+        let mut publisher = Publisher::new(&options).unwrap();
+        publisher.finish(RunState::Finished);
+        let files: Vec<_> = summary(folder.path())
+            .sinks
+            .into_iter()
+            .filter_map(|s| s.path)
+            .collect();
+        assert_eq!(files, [Path::new("mot-cam.txt"), Path::new("tracks.jsonl")]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! The file is replaced as a whole, by a rename, so that a reader never sees half of it. A process
 //! that takes over from a killed one goes on counting from it.
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,9 @@ pub struct SinkSummary {
     /// Frames in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frames: Option<u64>,
+    /// How often the sink failed: frames that may be missing in its files.
+    #[serde(default)]
+    pub failures: u64,
     /// Why the sink does not work at the moment.
     pub error: Option<String>,
 }
@@ -320,8 +324,16 @@ impl SummaryFile {
         let mut text = serde_json::to_vec_pretty(&self.summary)?;
         text.push(b'\n');
         let new = self.path.with_extension("json.new");
-        std::fs::write(&new, text)?;
-        std::fs::rename(&new, &self.path)
+        let replaced = std::fs::write(&new, &text).and_then(|()| std::fs::rename(&new, &self.path));
+        replaced.or_else(|error| {
+            // A full disk still has the old file's own room. Half a file for a moment is better
+            // than one that says `running` for ever.
+            let _may_not_be_there = std::fs::remove_file(&new);
+            let file = OpenOptions::new().write(true).open(&self.path);
+            let mut file = file.map_err(|_| error)?;
+            file.write_all(&text)?;
+            file.set_len(text.len() as u64)
+        })
     }
 }
 
@@ -389,6 +401,18 @@ mod tests {
         file.closed(&"cam".parse().unwrap(), 2);
         let stream = &file.summary().streams[0];
         assert_eq!((stream.frames, stream.tracks), (2, 2));
+    }
+
+    #[test]
+    fn without_room_for_a_new_file_the_old_one_is_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = SummaryFile::open(folder.path(), false, true);
+        file.error(&"cam".parse().unwrap(), &"a long text ".repeat(9));
+        file.write(RunState::Running, Vec::new()).unwrap();
+        std::fs::create_dir(folder.path().join("summary.json.new")).unwrap();
+        file.summary.streams.clear();
+        file.write(RunState::Stopped, Vec::new()).unwrap();
+        assert_eq!(read(folder.path()).state, RunState::Stopped);
     }
 
     #[test]
