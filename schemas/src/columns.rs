@@ -71,6 +71,26 @@ impl<'a> Rows<'a> {
             .ok_or_else(|| wrong_type(column, &T::DATA_TYPE.to_string(), array))
     }
 
+    /// Numbers that are neither infinite nor NaN.
+    pub(crate) fn finite(
+        &self,
+        column: &'static str,
+    ) -> Result<&'a arrow::array::Float32Array, SchemaError> {
+        let numbers = self.numbers::<arrow::datatypes::Float32Type>(column)?;
+        match numbers
+            .values()
+            .iter()
+            .position(|number| !number.is_finite())
+        {
+            None => Ok(numbers),
+            Some(row) => Err(SchemaError::OutOfRange {
+                field: column,
+                expected: "finite".into(),
+                found: format!("{} in row {row}", numbers.value(row)),
+            }),
+        }
+    }
+
     pub(crate) fn texts(
         &self,
         column: &'static str,
@@ -142,6 +162,9 @@ impl<'a> Rows<'a> {
                     return Ok(None);
                 }
                 let start = list.value_offset(row) as usize;
+                if (start..start + 4).any(|at| at < values.len() && values.is_null(at)) {
+                    return Err(SchemaError::Null { column, row });
+                }
                 let corners = edges
                     .get(start..start + 4)
                     .and_then(|slice| <[f32; 4]>::try_from(slice).ok())

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BinaryArray, Float32Array, UInt32Array};
-use arrow::datatypes::{DataType, Float32Type, UInt32Type};
+use arrow::datatypes::{DataType, UInt32Type};
 
 use crate::columns::{Rows, box_column, box_type, field, fields, rows};
+use crate::image::checked_side;
 use crate::{BBox, PixelEncoding, SchemaError, TrackId};
 
 /// One object's picture.
@@ -68,7 +69,8 @@ pub fn encode(crops: &[Crop]) -> ArrayRef {
 /// Decodes crops.
 ///
 /// # Errors
-/// Where a column is missing or wrong, or pixels do not fill their picture.
+/// Where a column is missing or wrong, a side is not 1 to 16384, or pixels do not fill their
+/// picture.
 pub fn decode(array: &dyn Array) -> Result<Vec<Crop>, SchemaError> {
     let rows = Rows::of(array)?;
     let ids = rows.numbers::<UInt32Type>("track_id")?;
@@ -76,18 +78,19 @@ pub fn decode(array: &dyn Array) -> Result<Vec<Crop>, SchemaError> {
     let widths = rows.numbers::<UInt32Type>("width")?;
     let heights = rows.numbers::<UInt32Type>("height")?;
     let pixels = rows.bytes("pixels")?;
-    let sharpness = rows.numbers::<Float32Type>("sharpness")?;
+    let sharpness = rows.finite("sharpness")?;
     (0..rows.len())
         .map(|row| {
-            let (width, height) = (widths.value(row), heights.value(row));
+            let width = checked_side("width", widths.value(row).into())?;
+            let height = checked_side("height", heights.value(row).into())?;
             let bytes = pixels.value(row);
-            let expected = u64::from(width) * u64::from(height) * 3;
-            if bytes.len() as u64 != expected {
+            let expected = PixelEncoding::Rgb8.byte_len(width, height);
+            if bytes.len() != expected {
                 return Err(SchemaError::PixelCount {
                     width,
                     height,
                     encoding: PixelEncoding::Rgb8.as_str(),
-                    expected: usize::try_from(expected).unwrap_or(usize::MAX),
+                    expected,
                     found: bytes.len(),
                 });
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Float32Array, StringArray, UInt8Array, UInt32Array,
 };
-use arrow::datatypes::{DataType, Field, Float32Type, UInt8Type, UInt32Type};
+use arrow::datatypes::{DataType, Field, UInt8Type, UInt32Type};
 
 use crate::columns::{Rows, field, fields, rows};
 use crate::{SchemaError, TrackId};
@@ -132,7 +132,7 @@ pub fn decode(array: &dyn Array) -> Result<Vec<Identification>, SchemaError> {
     let names = rows.texts("name")?;
     let categories = rows.texts("category")?;
     let descriptions = rows.texts("description")?;
-    let confidences = rows.numbers::<Float32Type>("confidence")?;
+    let confidences = rows.finite("confidence")?;
     let dimensions = rows.nullable_texts("dimensions")?;
     let backends = rows.texts("backend")?;
     let outcomes = rows.words("outcome", "identified, unknown or failed", Outcome::parse)?;

@@ -131,23 +131,29 @@ impl ImageInfo {
             encoding: metadata.text(keys::ENCODING)?.parse()?,
             source_width: source(keys::SOURCE_WIDTH, width)?,
             source_height: source(keys::SOURCE_HEIGHT, height)?,
-            keyframe: metadata.bool(keys::KEYFRAME).unwrap_or(false),
+            keyframe: match metadata.get(keys::KEYFRAME) {
+                Some(_) => metadata.bool(keys::KEYFRAME)?,
+                None => false,
+            },
         })
     }
 }
 
 /// An image's side in metadata.
 pub(crate) fn side(metadata: &Metadata, key: &'static str) -> Result<u32, SchemaError> {
-    let side: u32 = metadata.whole(key)?;
-    if (1..=MAX_SIDE).contains(&side) {
-        Ok(side)
-    } else {
-        Err(SchemaError::OutOfRange {
-            field: key,
+    checked_side(key, metadata.int(key)?)
+}
+
+/// A number of pixels that an image's side can have.
+pub(crate) fn checked_side(field: &'static str, pixels: i64) -> Result<u32, SchemaError> {
+    u32::try_from(pixels)
+        .ok()
+        .filter(|side| (1..=MAX_SIDE).contains(side))
+        .ok_or_else(|| SchemaError::OutOfRange {
+            field,
             expected: format!("1 to {MAX_SIDE} pixels"),
-            found: side.to_string(),
+            found: pixels.to_string(),
         })
-    }
 }
 
 /// An image whose bytes fill its description.

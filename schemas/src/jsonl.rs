@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
-use crate::{Header, Mask, RleError, Track};
+use crate::{Header, Mask, RleError, Track, TrackId, TrackState};
 
 /// Appends the row of a track, line feed included. Boxes have two decimals, scores four.
 pub fn write_track_row(out: &mut Vec<u8>, header: &Header, track: &Track) {
@@ -77,6 +77,23 @@ pub struct MaskRow {
 }
 
 impl TrackRow {
+    /// The row as a track. Its age is not in the row: 0.
+    ///
+    /// # Errors
+    /// Where the mask cannot be decoded.
+    pub fn track(&self) -> Result<Track, RleError> {
+        Ok(Track {
+            track_id: TrackId(self.track_id),
+            bbox: self.bbox.into(),
+            mask: self.mask()?,
+            area: self.area,
+            score: self.score,
+            visible: self.visible,
+            state: TrackState::parse(&self.state).unwrap_or(TrackState::Tracked),
+            age: 0,
+        })
+    }
+
     /// The mask, decoded.
     ///
     /// # Errors
@@ -91,7 +108,7 @@ impl TrackRow {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::{BBox, Epoch, FrameId, FrameIndex, TrackId, TrackState};
+    use crate::{BBox, Epoch, FrameId, FrameIndex};
     use proptest::prelude::*;
 
     proptest! {

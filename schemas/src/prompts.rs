@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Int8Type, UInt32Type};
 
-use crate::columns::{Rows, box_column, box_type, field, fields, no_nulls, rows, wrong_type};
+use crate::columns::{Rows, box_column, box_type, field, fields, rows, wrong_type};
 use crate::{BBox, SchemaError};
 
 /// A place to look at: points, a box, or both, in source pixels.
@@ -114,12 +114,12 @@ pub fn decode(array: &dyn Array) -> Result<Vec<Prompt>, SchemaError> {
     let points = rows.lists("points")?;
     let labels = rows.lists("labels")?;
     let boxes = rows.boxes("box")?;
-    let scores = rows.numbers::<Float32Type>("score")?;
+    let scores = rows.finite("score")?;
     let strategies = rows.texts("strategy")?;
     (0..rows.len())
         .map(|row| {
-            let points = read_points(&points.value(row))?;
-            let labels = read_labels(&labels.value(row))?;
+            let points = read_points(&points.value(row), row)?;
+            let labels = read_labels(&labels.value(row), row)?;
             if points.len() != labels.len() {
                 return Err(SchemaError::OutOfRange {
                     field: "labels",
@@ -139,9 +139,12 @@ pub fn decode(array: &dyn Array) -> Result<Vec<Prompt>, SchemaError> {
         .collect()
 }
 
-fn read_points(array: &ArrayRef) -> Result<Vec<[f32; 2]>, SchemaError> {
-    let wrong = || wrong_type("points", "List<FixedSizeList<f32, 2>>", array);
-    no_nulls(array, "points")?;
+fn read_points(array: &ArrayRef, row: usize) -> Result<Vec<[f32; 2]>, SchemaError> {
+    let column = "points";
+    let wrong = || wrong_type(column, "List<FixedSizeList<f32, 2>>", array);
+    if array.null_count() > 0 {
+        return Err(SchemaError::Null { column, row });
+    }
     let pairs = array
         .as_fixed_size_list_opt()
         .filter(|pairs| pairs.value_length() == 2)
@@ -150,10 +153,13 @@ fn read_points(array: &ArrayRef) -> Result<Vec<[f32; 2]>, SchemaError> {
         .map(|at| {
             let pair = pairs.value(at);
             let numbers = pair.as_primitive_opt::<Float32Type>().ok_or_else(wrong)?;
+            if numbers.null_count() > 0 {
+                return Err(SchemaError::Null { column, row });
+            }
             match numbers.values()[..] {
                 [x, y] if x.is_finite() && y.is_finite() => Ok([x, y]),
                 _ => Err(SchemaError::OutOfRange {
-                    field: "points",
+                    field: column,
                     expected: "two finite numbers a point".into(),
                     found: format!("{:?}", numbers.values()),
                 }),
@@ -162,8 +168,11 @@ fn read_points(array: &ArrayRef) -> Result<Vec<[f32; 2]>, SchemaError> {
         .collect()
 }
 
-fn read_labels(array: &ArrayRef) -> Result<Vec<i8>, SchemaError> {
-    no_nulls(array, "labels")?;
+fn read_labels(array: &ArrayRef, row: usize) -> Result<Vec<i8>, SchemaError> {
+    if array.null_count() > 0 {
+        let column = "labels";
+        return Err(SchemaError::Null { column, row });
+    }
     let labels = array
         .as_primitive_opt::<Int8Type>()
         .ok_or_else(|| wrong_type("labels", "List<i8>", array))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Float32Array, StringArray, UInt32Array,
 };
-use arrow::datatypes::{DataType, Float32Type, UInt32Type};
+use arrow::datatypes::{DataType, UInt32Type};
 
 use crate::columns::{Rows, box_column, box_type, field, fields, rows};
 use crate::image::side;
@@ -194,7 +194,7 @@ pub fn decode(array: &dyn Array, width: u32, height: u32) -> Result<Vec<Track>, 
     let boxes = rows.every_box("bbox")?;
     let masks = rows.bytes("mask")?;
     let areas = rows.numbers::<UInt32Type>("area")?;
-    let scores = rows.numbers::<Float32Type>("score")?;
+    let scores = rows.finite("score")?;
     let visible = rows.bools("visible")?;
     let accepted = "new, tracked, occluded or lost";
     let states = rows.words("state", accepted, TrackState::parse)?;

@@ -1,0 +1,218 @@
+//! `tracklens run`: a graph under `dora run`, with progress, a summary, and an exit code that tells.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{env, fs};
+
+use comfy_table::{Table, presets};
+use eyre::WrapErr;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracklens_schemas::StreamId;
+
+use crate::args::RunArguments;
+use crate::dora::{Dataflow, LOG};
+use crate::progress::Progress;
+use crate::summary::{self, Summary};
+use crate::{project, sources, tracks};
+
+/// Frames on the contact sheet.
+const SHEET_FRAMES: usize = 12;
+/// How often the run is looked at.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+pub(crate) fn run(arguments: &RunArguments, out: &mut dyn Write) -> eyre::Result<bool> {
+    let graph = &arguments.graph;
+    let text = fs::read_to_string(graph)
+        .wrap_err_with(|| format!("cannot read the graph {}", graph.display()))?;
+    let own_sources = graph_sources(&text)
+        .wrap_err_with(|| format!("the graph {} is no YAML", graph.display()))?;
+    eyre::ensure!(
+        own_sources.is_none() || arguments.sources.is_empty(),
+        "{} names its own SOURCES, so --source would change nothing; take graphs/file.yml",
+        graph.display()
+    );
+    let folder = out_folder(arguments)?;
+    let (variables, ids) = variables(arguments, own_sources, &folder)?;
+
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, interrupted.clone())?;
+    }
+    let mut dataflow = Dataflow::start(graph, &folder, &variables)?;
+    let mut progress = Progress::new(&folder)?;
+    let status = loop {
+        if let Some(status) = dataflow.ended()? {
+            break status;
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            dataflow.stop()?;
+        }
+        progress.show(Summary::read(&folder).as_ref())?;
+        std::thread::sleep(INTERVAL);
+    };
+    progress.finish();
+    let stopped = interrupted.load(Ordering::Relaxed);
+    if !status.success() && !stopped {
+        writeln!(
+            out,
+            "dora ended with {status}: see {}",
+            folder.join(LOG).display()
+        )?;
+    }
+    let summary = Summary::read(&folder).unwrap_or_default();
+    report(&summary, &folder, out)?;
+    let silent = silent_streams(&summary, &ids);
+    for id in &silent {
+        writeln!(out, "stream {id} gave no frames")?;
+    }
+    Ok((status.success() || stopped) && silent.is_empty() && !summary.streams.is_empty())
+}
+
+/// The `SOURCES` that the graph itself sets for a node.
+fn graph_sources(yaml: &str) -> Result<Option<String>, serde_yaml::Error> {
+    let graph: serde_yaml::Value = serde_yaml::from_str(yaml)?;
+    let nodes = graph.get("nodes").and_then(|nodes| nodes.as_sequence());
+    Ok(nodes.into_iter().flatten().find_map(|node| {
+        node.get("env")?
+            .get("SOURCES")?
+            .as_str()
+            .map(str::to_string)
+    }))
+}
+
+/// The output folder, made, absolute, and without the summary of an earlier run.
+fn out_folder(arguments: &RunArguments) -> eyre::Result<PathBuf> {
+    let folder = arguments.out.clone().unwrap_or_else(|| {
+        let name = arguments.graph.file_stem().unwrap_or_default();
+        Path::new("out").join(name)
+    });
+    let failed = || format!("cannot make the output folder {}", folder.display());
+    fs::create_dir_all(&folder).wrap_err_with(failed)?;
+    let folder = folder.canonicalize().wrap_err_with(failed)?;
+    let old = folder.join(summary::FILE);
+    if old.exists() {
+        fs::remove_file(&old).wrap_err_with(|| format!("cannot remove {}", old.display()))?;
+    }
+    Ok(folder)
+}
+
+type Variables = Vec<(&'static str, String)>;
+
+/// What the nodes find in their environment, and the streams to be expected.
+fn variables(
+    arguments: &RunArguments,
+    own_sources: Option<String>,
+    folder: &Path,
+) -> eyre::Result<(Variables, Vec<StreamId>)> {
+    let mut variables = vec![("OUT_DIR", folder.display().to_string())];
+    let ids = if arguments.sources.is_empty() {
+        let yaml = own_sources.or_else(|| env::var("SOURCES").ok());
+        sources::ids(&yaml.unwrap_or_default())
+    } else {
+        let list = sources::parse(&arguments.sources, &env::current_dir()?)?;
+        variables.push(("SOURCES", sources::to_yaml(&list)?));
+        list.into_iter().map(|source| source.id).collect()
+    };
+    if arguments.live {
+        variables.push(("FLOW_MODE", "live".into()));
+    }
+    if let Some(path) = project::onnxruntime() {
+        variables.push(("ORT_DYLIB_PATH", path.display().to_string()));
+    }
+    if let Some(path) = project::models().and_then(|path| path.canonicalize().ok()) {
+        variables.push(("TRACKLENS_MODELS", path.display().to_string()));
+    }
+    Ok((variables, ids))
+}
+
+fn silent_streams(summary: &Summary, expected: &[StreamId]) -> Vec<String> {
+    let frames = |id: &str| {
+        let stream = summary.streams.iter().find(|stream| stream.id == id);
+        stream.map_or(0, |stream| stream.frames)
+    };
+    expected
+        .iter()
+        .filter(|id| frames(id.as_str()) == 0)
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// Streams, tracks, errors and files of a run that is over.
+fn report(summary: &Summary, folder: &Path, out: &mut dyn Write) -> eyre::Result<()> {
+    let rows = folder.join("tracks.jsonl");
+    if rows.is_file() {
+        writeln!(out, "{}\n", tracks::table(&rows, 20)?)?;
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["stream", "state", "size", "frames", "fps", "tracks"]);
+    for stream in &summary.streams {
+        table.add_row([
+            stream.id.clone(),
+            stream.state.clone(),
+            format!("{}x{}", stream.width, stream.height),
+            stream.frames.to_string(),
+            format!("{:.1}", stream.frames as f64 / summary.elapsed_s.max(0.001)),
+            stream.tracks.to_string(),
+        ]);
+    }
+    writeln!(out, "{table}\n")?;
+    for stream in &summary.streams {
+        for error in &stream.errors {
+            writeln!(out, "error: {error}")?;
+        }
+    }
+    for sink in summary.sinks.iter().filter(|sink| sink.error.is_some()) {
+        let error = sink.error.as_deref().unwrap_or_default();
+        writeln!(out, "error: sink {}: {error}", sink.name)?;
+    }
+    writeln!(
+        out,
+        "{} after {:.1} s, {} rows in {}",
+        summary.state,
+        summary.elapsed_s,
+        summary.rows,
+        folder.display()
+    )?;
+    for video in summary.files(folder, "mp4") {
+        writeln!(out, "overlay video: {}", video.display())?;
+    }
+    if let Some(video) = summary.files(folder, "mp4").first() {
+        let sheet = folder.join("contact-sheet.png");
+        match tracklens_video::contact_sheet(&video.display().to_string(), &sheet, SHEET_FRAMES) {
+            Ok(_) => writeln!(out, "contact sheet: {}", sheet.display())?,
+            Err(error) => writeln!(out, "no contact sheet: {error}")?,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn finds_the_sources_that_a_graph_sets_itself() {
+        let with = "nodes: [{id: a}, {id: d, env: {SOURCES: '[{id: x, url: y}]'}}]";
+        let sources = graph_sources(with).unwrap().unwrap();
+        assert_eq!(sources::ids(&sources)[0].as_str(), "x");
+        assert_eq!(graph_sources("nodes: [{id: a}]").unwrap(), None);
+        assert!(graph_sources("nodes: [").is_err());
+    }
+
+    #[test]
+    fn streams_without_frames_are_named() {
+        let mut summary = Summary::default();
+        summary.streams.push(crate::summary::StreamSummary {
+            id: "a".into(),
+            frames: 3,
+            ..Default::default()
+        });
+        let ids = ["a", "b"].map(|id| id.parse().unwrap());
+        assert_eq!(silent_streams(&summary, &ids), ["b"]);
+    }
+}
