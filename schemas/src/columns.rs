@@ -115,7 +115,15 @@ impl<'a> Rows<'a> {
         &self,
         column: &'static str,
     ) -> Result<&'a arrow::array::BinaryArray, SchemaError> {
-        let array = self.column(column)?;
+        no_nulls(self.nullable(column)?, column)?;
+        self.nullable_bytes(column)
+    }
+
+    pub(crate) fn nullable_bytes(
+        &self,
+        column: &'static str,
+    ) -> Result<&'a arrow::array::BinaryArray, SchemaError> {
+        let array = self.nullable(column)?;
         array
             .as_binary_opt::<i32>()
             .ok_or_else(|| wrong_type(column, "Binary", array))

@@ -1,10 +1,13 @@
 //! `prompts`: where to look for objects.
+//!
+//! One message per frame that was looked at, also when it holds no prompt: a lossless tracker waits for
+//! the answer to every frame.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, Int8Array, ListArray, StringArray,
-    UInt32Array,
+    Array, ArrayRef, AsArray, BinaryArray, FixedSizeListArray, Float32Array, Int8Array, ListArray,
+    StringArray, UInt32Array,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Int8Type, UInt32Type};
@@ -12,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Float32Type, Int8Type, UInt32Type};
 use crate::columns::{Rows, box_column, box_type, field, fields, rows, wrong_type};
 use crate::{BBox, SchemaError};
 
-/// A place to look at: points, a box, or both, in source pixels.
+/// A place to look at: points, a box, or both, in source pixels; or a mask of the object itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
     /// Its number on the frame.
@@ -23,6 +26,8 @@ pub struct Prompt {
     pub labels: Vec<i8>,
     /// A box around the object.
     pub bbox: Option<BBox>,
+    /// The object's mask: COCO compressed runs ([`crate::Mask::decode`]) of the source frame's size.
+    pub mask: Option<Vec<u8>>,
     /// How promising it is, 0 to 1.
     pub score: f32,
     /// The strategy that made it.
@@ -45,6 +50,7 @@ pub fn data_type() -> DataType {
                 DataType::List(field("item", DataType::Int8).into()),
             ),
             Field::new("box", box_type(), true),
+            Field::new("mask", DataType::Binary, true),
             field("score", DataType::Float32),
             field("strategy", DataType::Utf8),
         ]
@@ -93,6 +99,9 @@ pub fn encode(prompts: &[Prompt]) -> ArrayRef {
                 Arc::new(Int8Array::from_iter_values(labels)),
             ),
             box_column(prompts.iter().map(|prompt| prompt.bbox)),
+            Arc::new(BinaryArray::from_iter(
+                prompts.iter().map(|prompt| prompt.mask.as_deref()),
+            )),
             Arc::new(Float32Array::from_iter_values(
                 prompts.iter().map(|prompt| prompt.score),
             )),
@@ -114,6 +123,7 @@ pub fn decode(array: &dyn Array) -> Result<Vec<Prompt>, SchemaError> {
     let points = rows.lists("points")?;
     let labels = rows.lists("labels")?;
     let boxes = rows.boxes("box")?;
+    let masks = rows.nullable_bytes("mask")?;
     let scores = rows.finite("score")?;
     let strategies = rows.texts("strategy")?;
     (0..rows.len())
@@ -132,6 +142,7 @@ pub fn decode(array: &dyn Array) -> Result<Vec<Prompt>, SchemaError> {
                 points,
                 labels,
                 bbox: boxes[row],
+                mask: masks.is_valid(row).then(|| masks.value(row).to_vec()),
                 score: scores.value(row),
                 strategy: strategies.value(row).to_string(),
             })
@@ -208,6 +219,7 @@ mod tests {
                 points: points.iter().map(|(point, _)| *point).collect(),
                 labels: points.iter().map(|(_, label)| *label).collect(),
                 bbox: boxed.then(|| BBox::new(1.0, 2.0, 3.0, 4.0)),
+                mask: (!boxed).then(|| strategy.clone().into_bytes()),
                 score: 0.5,
                 strategy,
             })

@@ -43,7 +43,8 @@ fn prompt(id: u32) -> Prompt {
         prompt_id: id,
         points: vec![[id as f32, 1.0]; id as usize],
         labels: vec![1; id as usize],
-        bbox: (id % 2 == 0).then_some(BOX),
+        bbox: id.is_multiple_of(2).then_some(BOX),
+        mask: (!id.is_multiple_of(2)).then(|| vec![b'1'; 2]),
         score: 0.5,
         strategy: "grid".into(),
     }
@@ -67,12 +68,12 @@ fn identification(id: u32) -> Identification {
         category: "car".into(),
         description: String::new(),
         confidence: 0.5,
-        dimensions: (id % 2 == 0).then(|| "{}".into()),
+        dimensions: id.is_multiple_of(2).then(|| "{}".into()),
         backend: "gallery".into(),
         outcome: Outcome::Unknown,
-        cached: id % 2 == 0,
+        cached: id.is_multiple_of(2),
         attempts: 1,
-        error: (id % 2 == 1).then(|| "late".into()),
+        error: (!id.is_multiple_of(2)).then(|| "late".into()),
     }
 }
 
