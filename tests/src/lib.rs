@@ -9,7 +9,7 @@ mod run;
 
 pub use clips::{Clip, clip, clips, ffmpeg, frame_count};
 pub use output::{Output, Row};
-pub use run::{Graph, Run};
+pub use run::{Graph, Run, dora};
 
 use std::path::PathBuf;
 

@@ -92,7 +92,9 @@ impl Graph {
     }
 }
 
-fn dora() -> PathBuf {
+/// The dora command: the one that `make setup` installed, or the one on the PATH.
+#[must_use]
+pub fn dora() -> PathBuf {
     let own = root().join(".tools/bin/dora");
     if own.is_file() { own } else { "dora".into() }
 }
