@@ -11,12 +11,14 @@ pub mod memory_bank;
 pub mod model_folder;
 pub mod modules;
 pub mod object;
+pub mod pairing;
 pub mod preprocess;
 pub mod prompt;
 pub mod proposals;
 pub mod resample;
 pub mod selection;
 pub mod sighting;
+pub mod snapshot;
 pub mod stream;
 pub mod tracker;
 

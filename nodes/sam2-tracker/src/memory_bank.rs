@@ -69,21 +69,19 @@ impl MemoryBank {
 
     /// Remembers a frame without a prompt, and forgets what will not be shown again.
     pub fn push(&mut self, memory: Memory, rules: &MemoryRules) {
-        let now = memory.step;
+        let newest = memory.step + 1;
         self.recent.push_back(memory);
         let reach = 1 + rules.temporal_stride * rules.frames.saturating_sub(1) as u64;
-        let pointers = rules.pointers.saturating_sub(1) as u64;
-        let newest = now + 1;
+        let pointers = rules.pointers as u64;
         for old in &mut self.recent {
-            if newest - old.step > reach {
+            // All but the newest are shown only if their turn comes.
+            let passed = old.step + 1 < newest && old.step % rules.temporal_stride != 0;
+            if passed || newest - old.step > reach {
                 old.tensor = None;
             }
         }
-        while let Some(oldest) = self.recent.front()
-            && newest - oldest.step > reach.max(pointers)
-        {
-            self.recent.pop_front();
-        }
+        self.recent
+            .retain(|old| old.tensor.is_some() || newest - old.step < pointers);
     }
 
     /// What frame `step` is shown.
@@ -309,8 +307,9 @@ mod tests {
             let (a, b) = (forgetting.show(step, &rules), all.show(step, &rules));
             prop_assert_eq!(a.memories, b.memories);
             prop_assert_eq!(a.pointers, b.pointers);
-            let most = (1 + stride * frames as u64).max(pointers as u64);
-            prop_assert!(forgetting.recent.len() as u64 <= most);
+            prop_assert!(forgetting.recent.len() <= (frames + 1).max(pointers));
+            let tensors = forgetting.recent.iter().filter(|m| m.tensor.is_some());
+            prop_assert!(tensors.count() <= frames + 1);
         }
     }
 }

@@ -219,6 +219,14 @@ impl<M: Modules> Tracker<M> {
         }
     }
 
+    /// The id that a stream's next object gets is at least this.
+    pub fn reserve_ids(&mut self, first_id: u32) {
+        self.settings.first_id = self.settings.first_id.max(first_id);
+        for state in self.streams.values_mut() {
+            state.next_id = state.next_id.max(first_id);
+        }
+    }
+
     /// Objects that a stream has now.
     #[must_use]
     pub fn active(&self, stream: &StreamId) -> usize {

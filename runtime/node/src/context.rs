@@ -258,6 +258,13 @@ impl<P> Context<P> {
         self.outputs.node.restart_count()
     }
 
+    /// The run that this node is part of: the same after a restart of the node, another in every
+    /// other run.
+    #[must_use]
+    pub fn run_id(&self) -> String {
+        self.outputs.node.dataflow_id().to_string()
+    }
+
     /// Whether the graph is live (the newest frame wins) rather than lossless.
     #[must_use]
     pub fn live(&self) -> bool {
