@@ -12,10 +12,11 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
-from network import C, CANDIDATES, CM, HIGH0, HIGH1, Nano
+from network import BOX, C, CANDIDATES, CM, HIGH0, HIGH1, Nano
 
 WIDTH, HEIGHT = 448, 256
 H16, W16, H8, W8, H4, W4 = HEIGHT // 16, WIDTH // 16, HEIGHT // 8, WIDTH // 8, HEIGHT // 4, WIDTH // 4
+HIGH1_BOX = HIGH1 + BOX
 MODULES = ("image_encoder", "memory_attention", "mask_decoder", "memory_encoder")
 
 TOML = """[model]
@@ -34,7 +35,7 @@ std = [0.229, 0.224, 0.225]
 [geometry]
 embedding = [{C}, {H16}, {W16}]
 high_res_0 = [{HIGH0}, {H4}, {W4}]
-high_res_1 = [{HIGH1}, {H8}, {W8}]
+high_res_1 = [{HIGH1_BOX}, {H8}, {W8}]
 memory_channels = {CM}
 mask = [{H4}, {W4}]
 candidates = {CANDIDATES}
@@ -64,7 +65,7 @@ class MemoryEncoding(nn.Module):
 
 def examples():
     b, m, p = 3, 4, 5
-    emb, h0, h1 = torch.randn(1, C, H16, W16), torch.randn(1, HIGH0, H4, W4), torch.randn(1, HIGH1, H8, W8)
+    emb, h0, h1 = torch.randn(1, C, H16, W16), torch.randn(1, HIGH0, H4, W4), torch.rand(1, HIGH1_BOX, H8, W8)
     dim = lambda name: torch.export.Dim(name, min=1, max=1024)
     B, M, P = dim("objects"), dim("memories"), dim("points")
     ma, mb = dim("mask_height"), dim("mask_width")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from backbone import Backbone, Conv
+from backbone import Backbone, Conv, Detector
 
 FEATURES, KEY8 = 80, 12            # embedding: 80 features, 12 keys x 4 cells
 C = FEATURES + 4 * KEY8            # 128
@@ -19,6 +19,7 @@ FUSED, FINE = 104, 6               # conditioned embedding: 104 features, 6 x 4 
 KEY, VALUE, MASK = 48, 64, 16
 CM = KEY + VALUE + 4 * KEY8 + MASK  # 176
 HIGH0, HIGH1 = 16, 48
+BOX = 5                            # further channels of high_res_1: the detector's box and score for each place
 WIDE = 96                          # decoder's channels at stride 16
 CANDIDATES = 4
 TIMES = 8                          # memory_time is clipped to 0 .. TIMES-1
@@ -111,13 +112,18 @@ class ImageEncoder(nn.Module):
         self.top = conv(128, FEATURES)
         self.mix = Mixer(FEATURES)
         self.fuse = fuse
+        self.detector = Detector()
+        # these two stay as they were trained on COCO: so the boxes stay right, and a step costs a third less
+        self.backbone.requires_grad_(False)
+        self.detector.requires_grad_(False)
 
     def forward(self, image):
-        d2, d3, p3, n3 = self.backbone(image)
+        d2, d3, p3, n3, l5 = self.backbone(image)
         mid = self.mid(torch.cat([d3, p3], 1))
         features = self.mix(F.relu(self.top(n3) + self.down(mid)))
         embedding = torch.cat([features, pack(unit(self.key8(mid)))], 1)
-        return embedding, self.fuse(embedding), self.high0(d2), self.high1(mid)
+        high1 = torch.cat([self.high1(mid), Detector.grid(self.detector(p3, n3, l5))], 1)
+        return embedding, self.fuse(embedding), self.high0(d2), high1
 
 
 class MemoryAttention(nn.Module):
@@ -204,6 +210,7 @@ class MemoryAttention(nn.Module):
 class MaskDecoder(nn.Module):
     PROMPT = 9
     GROUPS = 8
+    CUE = 4
 
     def __init__(self):
         super().__init__()
@@ -212,6 +219,7 @@ class MaskDecoder(nn.Module):
         self.mix16 = nn.Sequential(*(Mixer(WIDE) for _ in range(3)))
         self.context = nn.Linear(2 * WIDE, WIDE)
         self.to8, self.prompt8, self.fine8 = conv(WIDE, HIGH1), conv(p + g, HIGH1, 3), conv(FINE, HIGH1, 3)
+        self.cue16, self.cue8 = conv(self.CUE, WIDE, 3), conv(self.CUE, HIGH1, 3)
         self.res8 = Residual(HIGH1)
         self.to4, self.mask4 = conv(HIGH1, HIGH0), conv(2, HIGH0, 3)
         self.res4 = Residual(HIGH0)
@@ -245,6 +253,38 @@ class MaskDecoder(nn.Module):
         maps.append(zero + given)
         return torch.cat(maps, 1)
 
+    def extent(self, boxes, coords, labels, height, width):
+        """How far the thing may reach, B x CUE x H/8 x W/8: the prompt's box, or else the detector's best box that holds all
+        object points and no background point. Maps: inside, strength, place within the box across and down."""
+        dt, dev = coords.dtype, coords.device
+        points = coords / 64
+        is_ = [(labels == i).to(dt) for i in range(4)]
+        l, t, r, b, score = boxes.flatten(2).split(1, 1)                            # 1 x 1 x N
+        x, y = points[:, :, 0, None], points[:, :, 1, None]                         # B x P x 1
+        inside = ((x > l) & (x < r) & (y > t) & (y < b)).to(dt)                     # B x P x N
+        object_, ground = is_[1][:, :, None], is_[0][:, :, None]
+        fits = (object_ * inside + ground * (1 - inside) + (1 - object_ - ground)).amin(1)
+        count = is_[1].sum(1)                                                       # B
+        mx, my = ((points[:, :, i] * is_[1]).sum(1, keepdim=True) / count.clamp(min=1)[:, None] for i in (0, 1))
+        l, t, r, b, score = (v[:, 0] for v in (l, t, r, b, score))                  # 1 x N
+        off = ((mx - (l + r) / 2) / (r - l + 0.05)) ** 2 + ((my - (t + b) / 2) / (b - t + 0.05)) ** 2
+        value = score * fits * torch.exp(-2 * off)                                  # B x N
+        best = torch.argmax(value, 1, keepdim=True)
+        found = [torch.gather(v + torch.zeros_like(value), 1, best) for v in (l, t, r, b)]
+        strength = torch.gather(score + torch.zeros_like(value), 1, best) * torch.gather(fits, 1, best) * (count > 0).to(dt)[:, None]
+        boxed = is_[2].amax(1, keepdim=True) * is_[3].amax(1, keepdim=True)
+        given = [(points[:, :, 0] * is_[2]).sum(1, keepdim=True), (points[:, :, 1] * is_[2]).sum(1, keepdim=True),
+                 (points[:, :, 0] * is_[3]).sum(1, keepdim=True), (points[:, :, 1] * is_[3]).sum(1, keepdim=True)]
+        l, t, r, b = (((g * boxed + f * (1 - boxed)) * 8)[:, :, None, None] for g, f in zip(given, found))
+        strength = torch.maximum(strength, boxed)[:, :, None, None]
+        ys = (torch.arange(height, device=dev).to(dt) + 0.5)[None, None, :, None]
+        xs = (torch.arange(width, device=dev).to(dt) + 0.5)[None, None, None, :]
+        soft = lambda v: torch.sigmoid(3 * v)
+        across = ((xs - (l + r) / 2) / ((r - l).clamp(min=1) / 2)).clamp(-2, 2)
+        down = ((ys - (t + b) / 2) / ((b - t).clamp(min=1) / 2)).clamp(-2, 2)
+        one = torch.ones_like(across * down)
+        return torch.cat([soft(xs - l) * soft(r - xs) * soft(ys - t) * soft(b - ys), one, across * one, down * one], 1) * strength
+
     def likeness(self, features, weight):
         """Cosine likeness, in groups of channels, of each place to the weighted mean place (a pointed-at thing)."""
         g = self.GROUPS
@@ -255,6 +295,8 @@ class MaskDecoder(nn.Module):
 
     def forward(self, embedding, high_res_0, high_res_1, point_coords, point_labels, mask_prompt, has_mask):
         height, width = high_res_1.shape[-2:]
+        high_res_1, boxes = high_res_1.split([HIGH1, BOX], 1)
+        cue = self.extent(boxes, point_coords, point_labels, height, width)
         given = torch.sigmoid(mask_prompt.clamp(-20, 20)) * has_mask[:, None, None, None]
         maps = self.prompt_maps(point_coords, point_labels, given, has_mask, height, width)
         fused, fine = embedding.split([FUSED, 4 * FINE], 1)
@@ -263,11 +305,11 @@ class MaskDecoder(nn.Module):
         # the place pointed at: the points' narrow map, or the mask prompt's inside
         like16 = self.likeness(fused, maps16[:, :1] + maps16[:, 7:8])
         like8 = self.likeness(high_res_1 + torch.zeros_like(maps[:, :1]), maps[:, :1] + maps[:, 7:8])
-        x16 = F.relu(self.in16(fused) + self.prompt16(maps16) + self.like16(like16))
+        x16 = F.relu(self.in16(fused) + self.prompt16(maps16) + self.like16(like16) + self.cue16(F.avg_pool2d(cue, 2)))
         x16 = self.mix16(x16)
         pooled = torch.cat([x16.mean((2, 3)), x16.amax((2, 3))], 1)
         x16 = F.relu(x16 + self.context(pooled)[:, :, None, None])
-        x8 = upsample(self.to8(x16)) + high_res_1 + self.prompt8(torch.cat([maps, like8], 1)) + self.fine8(fine)
+        x8 = upsample(self.to8(x16)) + high_res_1 + self.prompt8(torch.cat([maps, like8], 1)) + self.fine8(fine) + self.cue8(cue)
         x8 = self.res8(F.relu(x8))
         x4 = upsample(self.to4(x8)) + high_res_0 + self.mask4(torch.cat([given, F.pixel_shuffle(fine[:, :4], 2)], 1))
         x4 = self.res4(F.relu(x4))

@@ -101,6 +101,9 @@ class Clips:
         self.drawn = np.concatenate(list(drawn.values())) if drawn else None
         self.real = list(real.values())
         self.scenes = list(data["scenes"].values())
+        # images weigh by the square root of their number, weak masks half
+        weigh = lambda groups: [math.sqrt(len(g)) * (0.5 if k.startswith("boxes") else 1.0) for k, g in groups.items()]
+        self.scene_weights, self.real_weights = weigh(data["scenes"]), weigh(real)
         self.noise = np.random.default_rng(0).normal(0, 1, (4, 300, 520, 3)).astype(np.float32)
 
     # -- things -------------------------------------------------------------------------------------------------------
@@ -175,7 +178,7 @@ class Clips:
         u = rng.random()
         rgba = None
         if u < 0.45 and self.real:
-            group = rng.choices(self.real, [math.sqrt(len(g)) for g in self.real])[0]
+            group = rng.choices(self.real, self.real_weights)[0]
             rgba = group[rng.randrange(len(group))]
         elif u < 0.62 and self.drawn is not None:
             rgba = self.drawn[rng.randrange(len(self.drawn))]
@@ -190,7 +193,7 @@ class Clips:
         """Image and ids larger than the frame."""
         ids = None
         if self.scenes and rng.random() < 0.45:
-            group = rng.choices(self.scenes, [math.sqrt(len(g)) for g in self.scenes])[0]
+            group = rng.choices(self.scenes, self.scene_weights)[0]
             image, ids = group[rng.randrange(len(group))]
         else:
             image = self.pool[rng.randrange(len(self.pool))]

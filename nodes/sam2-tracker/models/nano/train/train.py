@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from backbone import MEAN, STD
+from backbone import MEAN, STD, load_yolox
 from network import Nano
 from synthetic_clips import Clips
 
@@ -53,7 +53,7 @@ def prompts(mask, rng):
     """Random prompts for B masks (H x W, uint8 numpy): coords B x P x 2, labels B x P, kinds."""
     points, kinds = [], []
     for m in mask:
-        kind = rng.choices(["mask", "click", "box"], [0.45, 0.38, 0.17])[0]
+        kind = rng.choices(["mask", "click", "box"], [0.36, 0.46, 0.18])[0]
         ys, xs = np.nonzero(m)
         if len(ys) == 0:
             kind = "mask"
@@ -163,7 +163,7 @@ def run_clip(net, images, masks, rng, hard, own):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", required=True)
-    parser.add_argument("--yolox", help="yolox_nano.onnx, to start the backbone (not needed to resume)")
+    parser.add_argument("--yolox", required=True, help="yolox_nano.onnx, the backbone and the detector (they are not trained further)")
     parser.add_argument("--out", required=True, help="folder of checkpoints: last.pt is resumed")
     parser.add_argument("--minutes", type=float, default=10, help="length of this piece")
     parser.add_argument("--plan-minutes", type=float, default=90, help="length of the whole schedule, all pieces together")
@@ -184,26 +184,26 @@ def main():
     if state is None:
         torch.manual_seed(args.seed)
         net = Nano()
-        net.image_encoder.backbone.load_yolox(args.yolox)
+    if state is None or "image_encoder.detector.down1.0.conv.weight" not in state["net"]:
+        load_yolox(net.image_encoder.backbone, net.image_encoder.detector, args.yolox)
     dev = torch.device(args.device)
     net.to(dev).to(memory_format=torch.channels_last)
-    slow = list(net.image_encoder.backbone.parameters())
-    slow_ids = {id(p) for p in slow}
-    fast = [p for p in net.parameters() if id(p) not in slow_ids]
-    optimiser = torch.optim.AdamW([{"params": slow, "scale": 0.2}, {"params": fast, "scale": 1.0}], args.rate, weight_decay=0.01)
+    trained = [p for p in net.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, args.rate, weight_decay=0.01)
     average = copy.deepcopy(net).eval()
     step, spent = 0, 0.0
     if state:
-        net.load_state_dict(state["net"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+        missing = net.load_state_dict(state["net"], strict=False).missing_keys
+        average.load_state_dict(state["average"], strict=False)
+        if missing:
+            print("new in this version of the network, not in the checkpoint:", missing[:4], len(missing))
+        else:
+            optimiser.load_state_dict(state["optimiser"])
         step, spent = state["step"], state["spent"]
-    for g, s in zip(optimiser.param_groups, (0.2, 1.0)):
-        g["scale"] = s
     data = Dataset(args.cache, args.seed + step, args.batch, args.frames, *args.size)
     loader = iter(torch.utils.data.DataLoader(data, batch_size=None, num_workers=args.workers, prefetch_factor=3 if args.workers else None))
     rng = random.Random(args.seed * 7919 + step)
-    start, saved, running = time.time(), time.time(), {}
+    start, saved, running, first_step = time.time(), time.time(), {}, step
 
     def save():
         torch.save({"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step,
@@ -212,16 +212,16 @@ def main():
 
     while time.time() - start < args.minutes * 60:
         done = min(1.0, (spent + (time.time() - start) / 60) / args.plan_minutes)
-        rate = args.rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        rate = args.rate * min(1.0, (step - first_step + 1) / (100 if first_step == 0 else 30)) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         for g in optimiser.param_groups:
-            g["lr"] = rate * g["scale"]
+            g["lr"] = rate
         images, masks = next(loader)
         images, masks = normalise(images.to(dev)), masks.to(dev)
         net.train()
         loss, stat = run_clip(net, images, masks, rng, hard=max(0.15, 1 - step / 600), own=min(0.7, step / 1500))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
         if torch.isfinite(norm):
             optimiser.step()
         step += 1
