@@ -84,6 +84,7 @@ use self::Default::{All, None as Unset, PerProfile};
 const BUFFER: &[&str] = &["buffer"];
 const DECODER: &[&str] = &["decoder"];
 const IOU_TRACKER: &[&str] = &["iou-tracker"];
+const PROMPT_GENERATOR: &[&str] = &["prompt-generator"];
 const PUBLISHER: &[&str] = &["publisher"];
 const SAM2_TRACKER: &[&str] = &["sam2-tracker"];
 const TRACKERS: &[&str] = &["iou-tracker", "sam2-tracker"];
@@ -182,6 +183,45 @@ pub static TABLE: &[Setting] = &[
         All("15"),
         BUFFER,
         "frames between two crops of the same object",
+    ),
+    // Prompts.
+    row(
+        "SAM2_PROMPT_STRATEGY",
+        Kind::OneOf(&["grid", "file"]),
+        All("grid"),
+        PROMPT_GENERATOR,
+        "where to look for objects: grid: points evenly over the frame; file: prompts of PROMPT_FILE",
+    ),
+    row(
+        "GRID_PROMPT_DENSITY",
+        Kind::Integer { min: 1, max: 128 },
+        PerProfile(["8", "16", "24"]),
+        PROMPT_GENERATOR,
+        "points per side of the grid; half of it (not under 8) above 1920x1080",
+    ),
+    row(
+        "REPROMPT_INTERVAL",
+        at_least(1),
+        PerProfile(["120", "60", "30"]),
+        PROMPT_GENERATOR,
+        "frames from one look for objects to the next",
+    ),
+    row(
+        "MAX_PROMPTS_PER_FRAME",
+        Kind::Integer {
+            min: 1,
+            max: 16_384,
+        },
+        PerProfile(["64", "256", "576"]),
+        PROMPT_GENERATOR,
+        "most prompts on a frame; those of PROMPT_FILE are not limited",
+    ),
+    row(
+        "PROMPT_FILE",
+        Kind::Path,
+        Unset,
+        PROMPT_GENERATOR,
+        "JSON or YAML list of prompts for SAM2_PROMPT_STRATEGY=file",
     ),
     // Tracking.
     row(
