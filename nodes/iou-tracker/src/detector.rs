@@ -1,5 +1,6 @@
 //! What a detector is: frames of several streams in, the objects of each frame out.
 
+use tracklens_onnx::OnnxError;
 use tracklens_schemas::{BBox, Image, ImageInfo, Mask, StreamId};
 
 /// One frame to look at.
@@ -97,39 +98,12 @@ pub fn box_mask(bbox: &BBox, width: u32, height: u32) -> Mask {
 /// Why a detector cannot be made or cannot look at a frame.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectorError {
-    /// The library is missing or of the wrong kind.
-    #[error(
-        "cannot load the ONNX Runtime library {path:?}: {reason}; set ORT_DYLIB_PATH to \
-         libonnxruntime.so (the Python package onnxruntime contains it), or use DETECTOR=motion"
-    )]
-    Runtime {
-        /// Where it was looked for.
-        path: String,
-        /// What the loader says.
-        reason: String,
-    },
-    /// There is no such file.
-    #[error(
-        "DETECTOR_MODEL {path:?} cannot be read: {reason}; give the path of a YOLOX .onnx file"
-    )]
-    ModelMissing {
-        /// The file.
-        path: String,
-        /// What the system says.
-        reason: String,
-    },
-    /// The file is there, but ONNX Runtime does not take it.
-    #[error(
-        "DETECTOR_MODEL {path:?} is not a whole ONNX model ({bytes} bytes): {reason}; fetch it again"
-    )]
-    ModelBroken {
-        /// The file.
-        path: String,
-        /// Its size.
-        bytes: u64,
-        /// What ONNX Runtime says.
-        reason: String,
-    },
+    /// The ONNX Runtime library is missing or of the wrong kind.
+    #[error("{0}; or use DETECTOR=motion, which needs none")]
+    Runtime(OnnxError),
+    /// The file is missing or broken.
+    #[error("DETECTOR_MODEL: {0}; give the path of a YOLOX .onnx file")]
+    Model(OnnxError),
     /// A model of another kind.
     #[error("DETECTOR_MODEL {path:?} is no YOLOX model: expected {expected}, found {found}")]
     ModelShape {
@@ -156,6 +130,15 @@ pub enum DetectorError {
         /// What ONNX Runtime says.
         reason: String,
     },
+}
+
+impl DetectorError {
+    pub(crate) fn from_onnx(error: OnnxError) -> Self {
+        match error {
+            OnnxError::ModelMissing { .. } | OnnxError::ModelBroken { .. } => Self::Model(error),
+            _ => Self::Runtime(error),
+        }
+    }
 }
 
 /// Finds the objects in frames.

@@ -141,6 +141,8 @@ impl Node for IouTracker {
         message: Message,
     ) -> Result<(), BadMessage> {
         if input != "frames" {
+            // Prompts, where it stands in for a tracker that takes them.
+            ctx.done(input, &message.header);
             return Ok(());
         }
         let image = message.image()?;

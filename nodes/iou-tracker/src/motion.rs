@@ -3,9 +3,6 @@
 
 pub mod background_model;
 pub mod blob_split;
-pub mod components;
-pub mod luma;
-pub mod morphology;
 
 use std::collections::HashMap;
 
@@ -13,9 +10,9 @@ use tracklens_schemas::{BBox, Image, Mask, StreamId};
 
 use crate::detector::{Detection, Detector, DetectorError, StreamFrame};
 use background_model::{BackgroundModel, Verdict};
-use components::{Blob, Components};
-use luma::ReducedLuma;
-use morphology::Morphology;
+use tracklens_vision::components::{Blob, Components};
+use tracklens_vision::luma::ReducedLuma;
+use tracklens_vision::morphology::Morphology;
 
 /// Radii in working pixels: specks removed, gaps closed (legs, belts and poles cut people into
 /// pieces one above the other, hence the tall window).

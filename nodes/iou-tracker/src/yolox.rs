@@ -7,7 +7,6 @@
 pub mod classes;
 pub mod decode;
 pub mod letterbox;
-mod runtime;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ use crate::motion::Foreground;
 use classes::ClassFilter;
 use decode::{Candidate, Grid};
 use letterbox::Letterbox;
-use runtime::{Loading, load};
+use tracklens_onnx::SessionSettings;
 
 /// Frames in one inference where the model takes any number.
 const MAX_BATCH: usize = 8;
@@ -70,30 +69,15 @@ impl YoloxDetector {
     /// What is missing or wrong with either, see [`DetectorError`].
     pub fn new(settings: &YoloxSettings) -> Result<Self, DetectorError> {
         let path = settings.model.display().to_string();
-        let file = std::fs::metadata(&settings.model).and_then(|meta| {
-            if meta.is_file() {
-                Ok(meta)
-            } else {
-                Err(std::io::ErrorKind::NotFound.into())
-            }
-        });
-        let bytes = file
-            .map_err(|error| DetectorError::ModelMissing {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?
-            .len();
-        let session = load(settings).map_err(|error| match error {
-            Loading::Library(reason) => DetectorError::Runtime {
-                path: settings.library.display().to_string(),
-                reason,
+        let session = tracklens_onnx::open(
+            &settings.model,
+            &SessionSettings {
+                library: settings.library.clone(),
+                threads: settings.threads,
+                ..SessionSettings::default()
             },
-            Loading::Model(reason) => DetectorError::ModelBroken {
-                path: path.clone(),
-                bytes,
-                reason,
-            },
-        })?;
+        )
+        .map_err(DetectorError::from_onnx)?;
         let shape = ModelShape::read(&session, &path)?;
         let name = settings.model.file_stem().map_or_else(
             || "yolox".to_owned(),

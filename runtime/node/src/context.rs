@@ -19,7 +19,8 @@ use crate::{metrics, wire};
 /// The node's outputs. Outputs that the graph does not declare are not sent.
 pub struct Outputs {
     pub(crate) node: DoraNode,
-    pub(crate) declared: BTreeSet<String>,
+    /// `None` in dora's test mode, which declares nothing and takes everything.
+    pub(crate) declared: Option<BTreeSet<String>>,
     /// What is being sent is the oldest unacknowledged message of its stream.
     pub(crate) start: bool,
 }
@@ -28,7 +29,9 @@ impl Outputs {
     /// Whether the graph declares this output: skip work nobody wants.
     #[must_use]
     pub fn wanted(&self, output: &str) -> bool {
-        self.declared.contains(output)
+        self.declared
+            .as_ref()
+            .is_none_or(|declared| declared.contains(output))
     }
 
     /// Sends a frame, whose pixels `fill` writes straight into the outgoing sample
@@ -256,6 +259,13 @@ impl<P> Context<P> {
     #[must_use]
     pub fn restart_count(&self) -> u32 {
         self.outputs.node.restart_count()
+    }
+
+    /// The run that this node is part of: the same after a restart of the node, another in every
+    /// other run.
+    #[must_use]
+    pub fn run_id(&self) -> String {
+        self.outputs.node.dataflow_id().to_string()
     }
 
     /// Whether the graph is live (the newest frame wins) rather than lossless.

@@ -112,6 +112,7 @@ impl<N: Node> Shell<N> {
         let config = node.node_config();
         let inputs: Vec<String> = config.inputs.keys().map(ToString::to_string).collect();
         let declared: BTreeSet<String> = config.outputs.iter().map(ToString::to_string).collect();
+        let test_mode = inputs.is_empty() && declared.is_empty();
         let live = own.flow_mode == "live";
         let policy = if live {
             N::LIVE_POLICY
@@ -142,7 +143,7 @@ impl<N: Node> Shell<N> {
             outbox: Outbox::new(policy, own.flow_window, consumers),
             outputs: Outputs {
                 node,
-                declared,
+                declared: (!test_mode).then_some(declared),
                 start: false,
             },
             inboxes,
@@ -228,10 +229,13 @@ impl<N: Node> Shell<N> {
         self.acknowledge(true)
     }
 
-    /// Everything has been said and heard: the sources are exhausted, downstream has taken all, and
-    /// (so that a consumer that restarts now still learns of the end) all consumers are gone.
     fn is_over(&self) -> bool {
-        self.ctx.words.exhausted && (N::SINK || !self.ctx.outbox.has_consumers())
+        let passes_ends_on = !N::SINK && self.ctx.outputs.wanted("stream_events");
+        is_over(
+            self.ctx.words.exhausted,
+            passes_ends_on,
+            self.ctx.outbox.has_consumers(),
+        )
     }
 
     fn wait(&mut self) -> Waited {
@@ -566,6 +570,14 @@ impl<N: Node> Shell<N> {
     }
 }
 
+/// Everything has been said and heard: the sources are exhausted, downstream has taken all, and (so
+/// that a consumer that restarts now still learns of the end) all consumers are gone. A node whose
+/// `stream_events` go nowhere owes its consumers no word, so it does not wait for them: in a cycle,
+/// as between prompt-generator and tracker, it is the one to go first.
+fn is_over(exhausted: bool, passes_ends_on: bool, has_consumers: bool) -> bool {
+    exhausted && !(passes_ends_on && has_consumers)
+}
+
 /// The last frame that any input has seen of a stream.
 fn seen<P>(
     ctx: &Context<P>,
@@ -589,4 +601,17 @@ enum Waited {
     Event(Box<Event>),
     Closed,
     Nothing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_over;
+
+    #[test]
+    fn a_node_waits_for_the_consumers_that_it_owes_the_end() {
+        assert!(!is_over(false, false, false));
+        assert!(!is_over(true, true, true));
+        assert!(is_over(true, true, false));
+        assert!(is_over(true, false, true));
+    }
 }

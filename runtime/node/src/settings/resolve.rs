@@ -97,6 +97,7 @@ impl Resolved {
             .values
             .iter()
             .map(|value| (value.setting.name.to_string(), value.json.clone()))
+            .chain([("CONFIG_PROFILE".to_string(), self.profile.as_str().into())])
             .collect();
         serde_json::from_value(Json::Object(map))
     }

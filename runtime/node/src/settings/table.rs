@@ -84,7 +84,10 @@ use self::Default::{All, None as Unset, PerProfile};
 const BUFFER: &[&str] = &["buffer"];
 const DECODER: &[&str] = &["decoder"];
 const IOU_TRACKER: &[&str] = &["iou-tracker"];
+const PROMPT_GENERATOR: &[&str] = &["prompt-generator"];
 const PUBLISHER: &[&str] = &["publisher"];
+const SAM2_TRACKER: &[&str] = &["sam2-tracker"];
+const TRACKERS: &[&str] = &["iou-tracker", "sam2-tracker"];
 
 /// Every setting of every node.
 pub static TABLE: &[Setting] = &[
@@ -181,12 +184,51 @@ pub static TABLE: &[Setting] = &[
         BUFFER,
         "frames between two crops of the same object",
     ),
+    // Prompts.
+    row(
+        "SAM2_PROMPT_STRATEGY",
+        Kind::OneOf(&["grid", "file"]),
+        All("grid"),
+        PROMPT_GENERATOR,
+        "where to look for objects: grid: points evenly over the frame; file: prompts of PROMPT_FILE",
+    ),
+    row(
+        "GRID_PROMPT_DENSITY",
+        Kind::Integer { min: 1, max: 128 },
+        PerProfile(["8", "16", "24"]),
+        PROMPT_GENERATOR,
+        "points per side of the grid; half of it (not under 8) above 1920x1080",
+    ),
+    row(
+        "REPROMPT_INTERVAL",
+        at_least(1),
+        PerProfile(["120", "60", "30"]),
+        PROMPT_GENERATOR,
+        "frames from one look for objects to the next",
+    ),
+    row(
+        "MAX_PROMPTS_PER_FRAME",
+        Kind::Integer {
+            min: 1,
+            max: 16_384,
+        },
+        PerProfile(["64", "256", "576"]),
+        PROMPT_GENERATOR,
+        "most prompts on a frame; those of PROMPT_FILE are not limited",
+    ),
+    row(
+        "PROMPT_FILE",
+        Kind::Path,
+        Unset,
+        PROMPT_GENERATOR,
+        "JSON or YAML list of prompts for SAM2_PROMPT_STRATEGY=file",
+    ),
     // Tracking.
     row(
         "MIN_OBJECT_AREA",
         at_least(1),
         PerProfile(["2000", "1000", "500"]),
-        IOU_TRACKER,
+        TRACKERS,
         "pixels of the source frame that an object must have to be taken up",
     ),
     row(
@@ -196,7 +238,7 @@ pub static TABLE: &[Setting] = &[
             max: 10_000,
         },
         All("50"),
-        IOU_TRACKER,
+        TRACKERS,
         "most objects followed at once in a stream",
     ),
     row(
@@ -255,22 +297,128 @@ pub static TABLE: &[Setting] = &[
             max: 100_000,
         },
         All("25"),
-        IOU_TRACKER,
+        TRACKERS,
         "frames without sight after which an object is forgotten",
     ),
     row(
         "TRACKLENS_MODELS",
         Kind::Path,
         Unset,
-        IOU_TRACKER,
+        TRACKERS,
         "folder of models",
     ),
     row(
         "ORT_DYLIB_PATH",
         Kind::Path,
         Unset,
-        IOU_TRACKER,
+        TRACKERS,
         "the ONNX Runtime library, libonnxruntime.so",
+    ),
+    // SAM 2.
+    row(
+        "SAM2_MODEL_SIZE",
+        Kind::Text,
+        Unset,
+        SAM2_TRACKER,
+        "name of the model (nano, tiny, small, base, large, or any folder with a model.toml); unset: the profile's (tiny, small, base) where installed, else nano",
+    ),
+    row(
+        "SAM2_MODEL_DIR",
+        Kind::Path,
+        Unset,
+        SAM2_TRACKER,
+        "folder that holds the models' folders; looked into before the project's own and TRACKLENS_MODELS",
+    ),
+    row(
+        "SAM2_DEVICE",
+        Kind::OneOf(&["cpu", "cuda", "auto"]),
+        All("auto"),
+        SAM2_TRACKER,
+        "what the model runs on; auto: a CUDA GPU where library and machine have one",
+    ),
+    row(
+        "SAM2_THREADS",
+        Kind::Integer { min: 0, max: 64 },
+        All("0"),
+        SAM2_TRACKER,
+        "threads of one inference; 0 lets ONNX Runtime choose",
+    ),
+    row(
+        "SAM2_MAX_BATCH",
+        Kind::Integer { min: 0, max: 1024 },
+        All("0"),
+        SAM2_TRACKER,
+        "objects in one call of a module; 0: as many as fit in half a gigabyte of attention",
+    ),
+    row(
+        "SAM2_PAST_FRAMES",
+        Kind::Integer { min: 0, max: 256 },
+        All("8"),
+        SAM2_TRACKER,
+        "live: frames whose features are kept for prompts that come late",
+    ),
+    row(
+        "PROMPT_MIN_IOU",
+        number(0.0, 1.0),
+        All("0.7"),
+        SAM2_TRACKER,
+        "predicted IoU that a proposed mask must have to become an object",
+    ),
+    row(
+        "PROMPT_MIN_STABILITY",
+        number(0.0, 1.0),
+        All("0.85"),
+        SAM2_TRACKER,
+        "stability that a proposed mask must have to become an object",
+    ),
+    row(
+        "PROMPT_MAX_OVERLAP",
+        number(0.0, 1.0),
+        All("0.5"),
+        SAM2_TRACKER,
+        "share of a proposed mask (or of the object) that may lie on an object followed already",
+    ),
+    row(
+        "TRACK_DUPLICATE_IOU",
+        number(0.1, 2.0),
+        All("0.8"),
+        SAM2_TRACKER,
+        "overlap from which two objects are the same, and the younger is let go; above 1: never",
+    ),
+    row(
+        "MASK_CLEAN_CELLS",
+        Kind::Integer { min: 0, max: 4096 },
+        All("8"),
+        SAM2_TRACKER,
+        "largest hole filled and speck removed, in cells of a 256x256 mask",
+    ),
+    row(
+        "MAX_RETRY_ATTEMPTS",
+        Kind::Integer { min: 0, max: 100 },
+        All("2"),
+        SAM2_TRACKER,
+        "further attempts after a failed inference, before the last good result is held",
+    ),
+    row(
+        "RETRY_DELAY_MS",
+        Kind::Integer { min: 0, max: 60_000 },
+        All("100"),
+        SAM2_TRACKER,
+        "pause before each further attempt",
+    ),
+    row(
+        "SNAPSHOT_DIR",
+        Kind::Path,
+        Unset,
+        SAM2_TRACKER,
+        "folder in which the state of all streams is kept for a restart; unset: none",
+    ),
+    row(
+        "SNAPSHOT_INTERVAL_SECONDS",
+        number(0.1, 86_400.0),
+        All("5"),
+        SAM2_TRACKER,
+        "time between two snapshots",
     ),
     // Results.
     row(

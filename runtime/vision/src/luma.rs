@@ -1,11 +1,11 @@
-//! Block averages of a frame's brightness: the picture that the background model sees.
+//! Block averages of a frame's brightness: the small picture in which motion is looked for.
 //!
 //! Averaging blocks instead of picking pixels takes most of the camera's noise away, which is what
 //! lets a plain threshold tell object from background.
 
 use tracklens_schemas::{Image, PixelEncoding};
 
-/// Longest side in pixels that the background model works at.
+/// Longest side in pixels of the reduced image.
 const WORKING_SIDE: usize = 480;
 
 /// Brightness 0..=255 at reduced resolution, row-major.
@@ -42,7 +42,7 @@ impl ReducedLuma {
             self.column_sums.clear();
             self.column_sums.resize(width, 0);
             for y in rows {
-                let row = brightness(image, y, width, &mut luma_row);
+                let row = brightness(image, y, &mut luma_row);
                 for (sum, &luma) in self.column_sums.iter_mut().zip(row) {
                     *sum += u32::from(luma);
                 }
@@ -58,7 +58,11 @@ impl ReducedLuma {
 }
 
 /// Row `y` of the brightness, straight from the frame or computed into `row`.
-fn brightness<'a>(image: &Image<'a>, y: usize, width: usize, row: &'a mut Vec<u8>) -> &'a [u8] {
+///
+/// # Panics
+/// Where the image has no such row.
+pub fn brightness<'a>(image: &Image<'a>, y: usize, row: &'a mut Vec<u8>) -> &'a [u8] {
+    let width = image.info.width as usize;
     let (red, blue) = match image.info.encoding {
         PixelEncoding::Yuv420p | PixelEncoding::Nv12 => {
             return &image.data[y * width..(y + 1) * width];

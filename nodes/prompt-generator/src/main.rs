@@ -1,0 +1,197 @@
+//! The prompt-generator node: frames and tracks in, prompts out.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, Work};
+use tracklens_prompt_generator::{Prompter, Rules, Strategies, StrategyKind, TracksUse};
+use tracklens_schemas::arrow::array::ArrayRef;
+use tracklens_schemas::{
+    Header, Mask, Metadata, Prompt, StreamEventKind, StreamId, TracksInfo, prompts, tracks,
+};
+
+/// Prompts by the strategy that made them (counter; `strategy`).
+const PROMPTS: &str = "sam2_prompts_generated_total";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+struct Settings {
+    sam2_prompt_strategy: String,
+    grid_prompt_density: usize,
+    reprompt_interval: u64,
+    max_prompts_per_frame: usize,
+    prompt_file: Option<PathBuf>,
+}
+
+struct PromptGenerator {
+    strategies: Strategies,
+    rules: Rules,
+    streams: HashMap<StreamId, Prompter>,
+}
+
+fn main() -> ExitCode {
+    tracklens_node::run::<PromptGenerator>()
+}
+
+impl Node for PromptGenerator {
+    const NAME: &'static str = "prompt-generator";
+    const ABOUT: &'static str = "Says where the tracker should look for objects.";
+    const SETTINGS: &'static [&'static str] = &[
+        "SAM2_PROMPT_STRATEGY",
+        "GRID_PROMPT_DENSITY",
+        "REPROMPT_INTERVAL",
+        "MAX_PROMPTS_PER_FRAME",
+        "PROMPT_FILE",
+    ];
+    type Settings = Settings;
+    type Parcel = ArrayRef;
+
+    fn new(settings: Settings, ctx: &mut Context<ArrayRef>) -> eyre::Result<Self> {
+        let strategies = Strategies::new(
+            StrategyKind::named(&settings.sam2_prompt_strategy)?,
+            settings.grid_prompt_density,
+            settings.prompt_file.as_deref(),
+        )?;
+        let tracks = match (ctx.has_input("tracks"), ctx.live()) {
+            (false, _) => TracksUse::None,
+            (true, true) => TracksUse::Newest,
+            (true, false) => TracksUse::Exact {
+                restarted: ctx.restart_count() > 0,
+            },
+        };
+        tracing::info!(strategy = settings.sam2_prompt_strategy, ?tracks, "ready");
+        Ok(Self {
+            strategies,
+            rules: Rules {
+                interval: settings.reprompt_interval,
+                most: settings.max_prompts_per_frame,
+                tracks,
+            },
+            streams: HashMap::new(),
+        })
+    }
+
+    fn input(
+        &mut self,
+        ctx: &mut Context<ArrayRef>,
+        input: &str,
+        message: Message,
+    ) -> Result<(), BadMessage> {
+        let result = match input {
+            "frames" => self.frame(&message),
+            "tracks" => {
+                // Read is finished with. Were it kept until the next look, the tracker would wait
+                // for us with its own acknowledgements, and we for the frames that they hold back.
+                ctx.done(input, &message.header);
+                self.tracks(&message)
+            }
+            _ => Ok(()),
+        };
+        self.answer(ctx, &message.header.id.stream);
+        result
+    }
+
+    fn stream(&mut self, ctx: &mut Context<ArrayRef>, change: &StreamChange) -> eyre::Result<()> {
+        match change.event {
+            StreamEventKind::Opened => {
+                if let Some(prompter) = self.streams.get_mut(&change.stream) {
+                    prompter.begin(change.epoch);
+                }
+                self.answer(ctx, &change.stream);
+            }
+            StreamEventKind::Closed => {
+                if let Some(prompter) = self.streams.get_mut(&change.stream) {
+                    prompter.release();
+                }
+                self.answer(ctx, &change.stream);
+                self.streams.remove(&change.stream);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, ctx: &mut Context<ArrayRef>) -> eyre::Result<Work> {
+        // What an acknowledgement has released.
+        let waiting = self.streams.iter().filter(|(_, p)| p.waiting() > 0);
+        let waiting: Vec<StreamId> = waiting.map(|(stream, _)| stream.clone()).collect();
+        for stream in waiting {
+            self.answer(ctx, &stream);
+        }
+        Ok(Work::Wait)
+    }
+
+    fn send(
+        &mut self,
+        outputs: &mut Outputs,
+        header: &Header,
+        rows: &ArrayRef,
+    ) -> eyre::Result<()> {
+        outputs.rows("prompts", header, Metadata::default(), rows.clone())
+    }
+
+    fn acknowledged(&mut self, header: &Header) {
+        if let Some(prompter) = self.streams.get_mut(&header.id.stream) {
+            prompter.acknowledged(header.id.epoch, header.id.frame);
+        }
+    }
+
+    fn finish(&mut self, _: &mut Context<ArrayRef>) -> eyre::Result<()> {
+        Ok(())
+    }
+}
+
+impl PromptGenerator {
+    fn prompter(&mut self, stream: &StreamId) -> &mut Prompter {
+        let (rules, strategies) = (self.rules, &self.strategies);
+        self.streams
+            .entry(stream.clone())
+            .or_insert_with(|| Prompter::new(rules, strategies.make()))
+    }
+
+    fn frame(&mut self, message: &Message) -> Result<(), BadMessage> {
+        let image = message.image()?;
+        self.prompter(&message.header.id.stream)
+            .frame(&message.header, &image);
+        Ok(())
+    }
+
+    fn tracks(&mut self, message: &Message) -> Result<(), BadMessage> {
+        let id = &message.header.id;
+        let masks = visible_masks(message);
+        let prompter = self.prompter(&id.stream);
+        prompter.begin(id.epoch);
+        prompter.tracks(id.epoch, id.frame, masks.as_ref().ok().cloned());
+        masks.map(|_| ())
+    }
+
+    /// Queues the answers that are ready.
+    fn answer(&mut self, ctx: &mut Context<ArrayRef>, stream: &StreamId) {
+        let Some(prompter) = self.streams.get_mut(stream) else {
+            return;
+        };
+        while let Some(answer) = prompter.next_answer() {
+            count(&answer.prompts);
+            ctx.queue(answer.header, prompts::encode(&answer.prompts));
+        }
+    }
+}
+
+/// The masks of what is seen.
+fn visible_masks(message: &Message) -> Result<Vec<Mask>, BadMessage> {
+    let info = TracksInfo::read(&message.metadata)?;
+    let rows = tracks::decode(&message.array, info.width, info.height)?;
+    Ok(rows
+        .into_iter()
+        .filter(|track| track.visible)
+        .map(|track| track.mask)
+        .collect())
+}
+
+fn count(prompts: &[Prompt]) {
+    for prompt in prompts {
+        metrics::counter!(PROMPTS, "strategy" => prompt.strategy.clone()).increment(1);
+    }
+}

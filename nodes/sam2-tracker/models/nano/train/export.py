@@ -1,0 +1,183 @@
+"""Exports a checkpoint to the four ONNX modules and model.toml (docs/models.md), and checks them.
+
+python export.py --checkpoint RUN/last.pt --out FOLDER
+"""
+import argparse
+import hashlib
+import os
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from network import BOX, C, CANDIDATES, CM, HIGH0, HIGH1, Nano
+
+WIDTH, HEIGHT = 448, 256
+H16, W16, H8, W8, H4, W4 = HEIGHT // 16, WIDTH // 16, HEIGHT // 8, WIDTH // 8, HEIGHT // 4, WIDTH // 4
+HIGH1_BOX = HIGH1 + BOX
+MODULES = ("image_encoder", "memory_attention", "mask_decoder", "memory_encoder")
+
+TOML = """[model]
+name = "nano"
+family = "nano"
+version = "{version}"
+licence = "Apache-2.0"
+source = "trained for this project by models/nano/train; backbone started from YOLOX-nano (Apache-2.0)"
+
+[input]
+width = {WIDTH}
+height = {HEIGHT}
+mean = [0.485, 0.456, 0.406]
+std = [0.229, 0.224, 0.225]
+
+[geometry]
+embedding = [{C}, {H16}, {W16}]
+high_res_0 = [{HIGH0}, {H4}, {W4}]
+high_res_1 = [{HIGH1_BOX}, {H8}, {W8}]
+memory_channels = {CM}
+mask = [{H4}, {W4}]
+candidates = {CANDIDATES}
+
+[memory]
+frames = {frames}
+conditioning_frames = {conditioning}
+temporal_stride = {stride}
+pointers = 0
+
+[selection]
+multimask_tracking = {multimask}
+multimask_points = [0, 1]
+stability_delta = 0.05
+stability_threshold = 0.98
+"""
+
+
+class MemoryEncoding(nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, embedding, mask_logits, object_score, from_prompt):
+        return self.module(embedding, mask_logits, object_score, from_prompt)
+
+
+def examples():
+    b, m, p = 3, 4, 5
+    emb, h0, h1 = torch.randn(1, C, H16, W16), torch.randn(1, HIGH0, H4, W4), torch.rand(1, HIGH1_BOX, H8, W8)
+    dim = lambda name: torch.export.Dim(name, min=1, max=1024)
+    B, M, P = dim("objects"), dim("memories"), dim("points")
+    ma, mb = dim("mask_height"), dim("mask_width")
+    return {
+        "image_encoder": ({"image": torch.randn(1, 3, HEIGHT, WIDTH)}, {"image": {}},
+                          ["embedding", "embedding_no_memory", "high_res_0", "high_res_1"]),
+        "memory_attention": ({"embedding": emb, "memory": torch.randn(b, m, CM, H16, W16), "memory_time": torch.arange(m)[None].repeat(b, 1)},
+                             {"embedding": {}, "memory": {0: B, 1: M}, "memory_time": {0: B, 1: M}}, ["conditioned"]),
+        "mask_decoder": ({"embedding": torch.randn(b, C, H16, W16), "high_res_0": h0, "high_res_1": h1, "point_coords": torch.rand(b, p, 2) * 200,
+                          "point_labels": torch.ones(b, p, dtype=torch.long), "mask_prompt": torch.randn(b, 1, H4, W4), "has_mask": torch.ones(b)},
+                         {"embedding": {0: B}, "high_res_0": {}, "high_res_1": {}, "point_coords": {0: B, 1: P}, "point_labels": {0: B, 1: P},
+                          "mask_prompt": {0: B}, "has_mask": {0: B}}, ["mask_logits", "iou", "pointers", "object_score"]),
+        "memory_encoder": ({"embedding": emb, "mask_logits": torch.randn(b, 1, 120, 210), "object_score": torch.ones(b, 1), "from_prompt": torch.ones(b)},
+                           {"embedding": {}, "mask_logits": {0: B, 2: ma, 3: mb}, "object_score": {0: B}, "from_prompt": {0: B}}, ["memory"]),
+    }
+
+
+def session(path, threads=2):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def check(net, out):
+    """The files against PyTorch, for several sizes of the dynamic axes, and what must not matter."""
+    s = {n: session(f"{out}/{n}.onnx") for n in MODULES}
+    modules = {"memory_attention": net.memory_attention, "mask_decoder": net.mask_decoder, "memory_encoder": net.memory_encoder}
+    worst = {}
+
+    def both(name, feed):
+        got = s[name].run(None, {k: v.numpy() for k, v in feed.items()})
+        with torch.no_grad():
+            want = (net.image_encoder if name == "image_encoder" else modules[name])(**feed)
+        want = want if isinstance(want, tuple) else (want,)
+        for g, w in zip(got, want):
+            assert g.shape == tuple(w.shape), (name, g.shape, w.shape)
+            worst[name] = max(worst.get(name, 0), float(np.abs(g - w.numpy()).max() / (w.abs().max() + 1e-6)))
+        return got
+
+    torch.manual_seed(0)
+    feed = examples()["image_encoder"][0]
+    emb, plain, h0, h1 = (torch.from_numpy(x) for x in both("image_encoder", feed))
+    for b in range(1, 6):
+        score = torch.randn(b, 1)
+        for size in ((H4, W4), (480, 854), (37, 90)):
+            memory = both("memory_encoder", {"embedding": emb, "mask_logits": torch.randn(b, 1, *size) * 8, "object_score": score, "from_prompt": torch.rand(b).round()})[0]
+        for m in range(1, 8):
+            memories = torch.from_numpy(memory)[:, None].repeat(1, m, 1, 1, 1) + 0.1 * torch.randn(b, m, CM, H16, W16)
+            times = torch.stack([torch.randperm(m) for _ in range(b)])
+            absent = torch.rand(b, m) < 0.3
+            absent[:, 0] = False
+            times[absent] = -1
+            feed = {"embedding": emb, "memory": memories, "memory_time": times}
+            a = both("memory_attention", feed)[0]
+            other = torch.where(absent[:, :, None, None, None], torch.randn_like(memories) * 5, memories)
+            c = s["memory_attention"].run(None, {**{k: v.numpy() for k, v in feed.items()}, "memory": other.numpy()})[0]
+            assert np.abs(a - c).max() < 1e-5, f"absent memories matter: {np.abs(a - c).max()}"
+            padded = {"embedding": emb, "memory": torch.cat([memories, torch.zeros_like(memories[:1])]), "memory_time": torch.cat([times, torch.full((1, m), -1)])}
+            c = s["memory_attention"].run(None, {k: v.numpy() for k, v in padded.items()})[0]
+            assert np.isfinite(c).all() and np.abs(a - c[:b]).max() < 1e-5, "padding of the batch matters"
+        for p in (1, 2, 4):
+            feed = {"embedding": torch.from_numpy(a), "high_res_0": h0, "high_res_1": h1, "point_coords": torch.rand(b, p, 2) * 200,
+                    "point_labels": torch.randint(-1, 4, (b, p)), "mask_prompt": torch.randn(b, 1, H4, W4), "has_mask": torch.rand(b).round()}
+            a1 = both("mask_decoder", feed)
+            more = {**feed, "point_coords": torch.cat([feed["point_coords"], torch.zeros(b, 2, 2)], 1), "point_labels": torch.cat([feed["point_labels"], torch.full((b, 2), -1)], 1)}
+            a2 = s["mask_decoder"].run(None, {k: v.numpy() for k, v in more.items()})
+            assert np.abs(a1[0] - a2[0]).max() < 1e-3, "points without a label matter"
+    print("largest difference to PyTorch, relative:", {k: f"{v:.1e}" for k, v in worst.items()})
+    assert max(worst.values()) < 2e-3
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--weights", default="average", choices=["average", "net"], help="moving average or last")
+    parser.add_argument("--version", default="1")
+    parser.add_argument("--frames", type=int, default=5)
+    parser.add_argument("--stride", type=int, default=4)
+    parser.add_argument("--conditioning", type=int, default=2)
+    parser.add_argument("--multimask", default="true", choices=["true", "false"], help="candidates 1 to 3 while tracking")
+    parser.add_argument("--opset", type=int, default=18)
+    args = parser.parse_args()
+    net = Nano().eval()
+    net.load_state_dict(torch.load(args.checkpoint, map_location="cpu", weights_only=False)[args.weights])
+    os.makedirs(args.out, exist_ok=True)
+    toml = TOML.format(version=args.version, frames=args.frames, stride=args.stride, conditioning=args.conditioning, multimask=args.multimask, **{k: v for k, v in globals().items() if isinstance(v, int)})
+    for name, (inputs, dynamic, outputs) in examples().items():
+        path = f"{args.out}/{name}.onnx"
+        module = getattr(net, name)
+        program = torch.onnx.export(module, (), kwargs=inputs, dynamic_shapes=dynamic, input_names=list(inputs), output_names=outputs,
+                                    opset_version=args.opset, dynamo=True, external_data=False, verbose=False)
+        program.save(path, external_data=False)
+        model = onnx.load(path)
+        del model.metadata_props[:]
+        for node in model.graph.node:  # names of source files and stack traces
+            del node.metadata_props[:]
+            node.doc_string = ""
+        for value in list(model.graph.value_info) + list(model.graph.input) + list(model.graph.output) + list(model.graph.initializer):
+            del value.metadata_props[:]
+        model.producer_name, model.producer_version = "tracklens-nano", ""
+        del model.graph.value_info[:]
+        model.ir_version = min(model.ir_version, 9)
+        onnx.save(model, path)
+        digest = hashlib.sha256(open(path, "rb").read()).hexdigest()
+        toml += f'\n[modules.{name}]\nfile = "{name}.onnx"\nsha256 = "{digest}"\n'
+        print(name, f"{os.path.getsize(path) / 1e6:.2f} MB, opset", [(o.domain or "onnx", o.version) for o in model.opset_import])
+    with open(f"{args.out}/model.toml", "w") as f:
+        f.write(toml)
+    check(net, args.out)
+
+
+if __name__ == "__main__":
+    main()

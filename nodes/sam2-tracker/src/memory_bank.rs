@@ -1,0 +1,315 @@
+//! What is remembered of an object, and what of it is shown to a frame.
+//!
+//! After the SAM 2 video predictor (Ravi et al. 2024, section 4, "memory bank"): conditioning
+//! frames (those with a prompt) come first, nearest in time; then the recent frames at a stride,
+//! the newest always; pointers of the conditioning frames and of the last frames. Time is counted
+//! in frames that the tracker has worked on, so that dropped frames leave no holes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::model_folder::{Geometry, MemoryRules};
+use crate::modules::MemoryBatch;
+
+/// What one frame left of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    /// The frame, counted in frames worked on.
+    pub step: u64,
+    /// Cm×h×w; `None` once only the pointer is still of use.
+    pub tensor: Option<Arc<[f32]>>,
+    /// C.
+    pub pointer: Arc<[f32]>,
+}
+
+/// All memories of an object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MemoryBank {
+    conditioning: Vec<Memory>,
+    recent: VecDeque<Memory>,
+}
+
+/// Memories and pointers to be shown, with their times (docs/models.md).
+#[derive(Clone, Debug, Default)]
+pub struct Shown<'a> {
+    /// `memory_time` and memory.
+    pub memories: Vec<(i64, &'a [f32])>,
+    /// `pointer_time` and pointer.
+    pub pointers: Vec<(f32, &'a [f32])>,
+}
+
+impl MemoryBank {
+    /// A bank of these memories, in order of time.
+    #[must_use]
+    pub fn from_parts(conditioning: Vec<Memory>, recent: Vec<Memory>) -> Self {
+        Self {
+            conditioning,
+            recent: recent.into(),
+        }
+    }
+
+    /// Memories of frames with a prompt, oldest first.
+    #[must_use]
+    pub fn conditioning(&self) -> &[Memory] {
+        &self.conditioning
+    }
+
+    /// Memories of frames without, oldest first.
+    pub fn recent(&self) -> impl Iterator<Item = &Memory> {
+        self.recent.iter()
+    }
+
+    /// Remembers a frame with a prompt. The first and the newest are kept.
+    pub fn condition(&mut self, memory: Memory, rules: &MemoryRules) {
+        self.conditioning.push(memory);
+        if self.conditioning.len() > rules.conditioning_frames {
+            self.conditioning.remove(1.min(self.conditioning.len() - 1));
+        }
+    }
+
+    /// Remembers a frame without a prompt, and forgets what will not be shown again.
+    pub fn push(&mut self, memory: Memory, rules: &MemoryRules) {
+        let newest = memory.step + 1;
+        self.recent.push_back(memory);
+        let reach = 1 + rules.temporal_stride * rules.frames.saturating_sub(1) as u64;
+        let pointers = rules.pointers as u64;
+        for old in &mut self.recent {
+            // All but the newest are shown only if their turn comes.
+            let passed = old.step + 1 < newest && old.step % rules.temporal_stride != 0;
+            if passed || newest - old.step > reach {
+                old.tensor = None;
+            }
+        }
+        self.recent
+            .retain(|old| old.tensor.is_some() || newest - old.step < pointers);
+    }
+
+    /// What frame `step` is shown.
+    #[must_use]
+    pub fn show(&self, step: u64, rules: &MemoryRules) -> Shown<'_> {
+        let mut shown = Shown::default();
+        for memory in &self.conditioning {
+            shown.memories.extend(memory.tensor.as_deref().map(|t| (0, t)));
+        }
+        for time in (1..rules.frames as u64).rev() {
+            let found = slot(step, time, rules.temporal_stride).and_then(|at| self.at(at));
+            let memory = found.and_then(|memory| memory.tensor.as_deref());
+            shown.memories.extend(memory.map(|t| (time as i64, t)));
+        }
+        if rules.pointers > 0 {
+            let past = self.conditioning.iter().filter(|m| m.step <= step);
+            shown
+                .pointers
+                .extend(past.map(|m| ((step - m.step) as f32, &*m.pointer)));
+            for ago in 1..rules.pointers as u64 {
+                let memory = step.checked_sub(ago).and_then(|at| self.at(at));
+                shown.pointers.extend(memory.map(|m| (ago as f32, &*m.pointer)));
+            }
+        }
+        shown
+    }
+
+    fn at(&self, step: u64) -> Option<&Memory> {
+        let place = self.recent.binary_search_by_key(&step, |m| m.step).ok()?;
+        self.recent.get(place)
+    }
+}
+
+/// The frame in the `time`-th recent slot of frame `step`: the newest is the one before; the
+/// others are multiples of the stride before that.
+fn slot(step: u64, time: u64, stride: u64) -> Option<u64> {
+    if time == 1 {
+        return step.checked_sub(1);
+    }
+    let last = step.checked_sub(2)? / stride * stride;
+    last.checked_sub((time - 2) * stride)
+}
+
+impl MemoryBatch {
+    /// Fills the batch with what these objects are shown, padded to the longest: one copy.
+    pub fn fill(&mut self, shown: &[Shown<'_>], geometry: &Geometry) {
+        let (memory_len, pointer_len) = (geometry.memory_len(), geometry.pointer_len());
+        let most = |len: fn(&Shown<'_>) -> usize| shown.iter().map(len).max().unwrap_or(0);
+        self.objects = shown.len();
+        // A module may not like a dimension of nothing.
+        self.memories = most(|s| s.memories.len()).max(1);
+        self.pointers = most(|s| s.pointers.len()).max(1);
+        let (memories, pointers) = (self.objects * self.memories, self.objects * self.pointers);
+        self.memory.resize(memories * memory_len, 0.0);
+        self.pointer.resize(pointers * pointer_len, 0.0);
+        self.memory_time.clear();
+        self.memory_time.resize(memories, -1);
+        self.pointer_time.clear();
+        self.pointer_time.resize(pointers, -1.0);
+        for (object, shown) in shown.iter().enumerate() {
+            for at in 0..self.memories {
+                let slot = object * self.memories + at;
+                let place = &mut self.memory[slot * memory_len..(slot + 1) * memory_len];
+                match shown.memories.get(at) {
+                    Some((time, memory)) => {
+                        place.copy_from_slice(memory);
+                        self.memory_time[slot] = *time;
+                    }
+                    None => place.fill(0.0),
+                }
+            }
+            for at in 0..self.pointers {
+                let slot = object * self.pointers + at;
+                let place = &mut self.pointer[slot * pointer_len..(slot + 1) * pointer_len];
+                match shown.pointers.get(at) {
+                    Some((time, pointer)) => {
+                        place.copy_from_slice(pointer);
+                        self.pointer_time[slot] = *time;
+                    }
+                    None => place.fill(0.0),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RULES: MemoryRules = MemoryRules {
+        frames: 7,
+        conditioning_frames: 4,
+        temporal_stride: 1,
+        pointers: 16,
+    };
+
+    fn memory(step: u64) -> Memory {
+        Memory {
+            step,
+            tensor: Some(vec![step as f32].into()),
+            pointer: vec![step as f32].into(),
+        }
+    }
+
+    fn bank(first: u64, last: u64, rules: &MemoryRules) -> MemoryBank {
+        let mut bank = MemoryBank::default();
+        bank.condition(memory(first), rules);
+        for step in first + 1..=last {
+            bank.push(memory(step), rules);
+        }
+        bank
+    }
+
+    fn times(shown: &Shown<'_>) -> Vec<(i64, f32)> {
+        shown.memories.iter().map(|(t, m)| (*t, m[0])).collect()
+    }
+
+    #[test]
+    fn the_conditioning_frame_comes_first_then_the_last_six_oldest_first() {
+        let bank = bank(0, 19, &RULES);
+        let shown = bank.show(20, &RULES);
+        let expected = [
+            (0, 0.0),
+            (6, 14.0),
+            (5, 15.0),
+            (4, 16.0),
+            (3, 17.0),
+            (2, 18.0),
+            (1, 19.0),
+        ];
+        assert_eq!(times(&shown), expected);
+        let pointers: Vec<f32> = shown.pointers.iter().map(|(time, _)| *time).collect();
+        assert_eq!(pointers[0], 20.0);
+        assert_eq!(pointers[1..], (1..16).map(|t| t as f32).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_young_object_is_shown_what_there_is() {
+        let bank = bank(5, 6, &RULES);
+        let shown = bank.show(7, &RULES);
+        assert_eq!(times(&shown), [(0, 5.0), (1, 6.0)]);
+        let pointers: Vec<(f32, f32)> = shown.pointers.iter().map(|(t, p)| (*t, p[0])).collect();
+        assert_eq!(pointers, [(2.0, 5.0), (1.0, 6.0)]);
+    }
+
+    #[test]
+    fn a_stride_skips_frames_but_never_the_newest() {
+        let rules = MemoryRules {
+            temporal_stride: 3,
+            ..RULES
+        };
+        let bank = bank(0, 19, &rules);
+        let shown = bank.show(20, &rules);
+        let expected = [
+            (0, 0.0),
+            (6, 6.0),
+            (5, 9.0),
+            (4, 12.0),
+            (3, 15.0),
+            (2, 18.0),
+            (1, 19.0),
+        ];
+        assert_eq!(times(&shown), expected);
+    }
+
+    #[test]
+    fn many_conditioning_frames_keep_the_first_and_the_newest() {
+        let mut bank = MemoryBank::default();
+        for step in 0..9 {
+            bank.condition(memory(step), &RULES);
+        }
+        let steps: Vec<u64> = bank.conditioning().iter().map(|m| m.step).collect();
+        assert_eq!(steps, [0, 6, 7, 8]);
+    }
+
+    #[test]
+    fn a_model_without_pointers_is_shown_none() {
+        let rules = MemoryRules {
+            pointers: 0,
+            ..RULES
+        };
+        assert!(bank(0, 9, &rules).show(10, &rules).pointers.is_empty());
+    }
+
+    #[test]
+    fn objects_of_different_ages_share_a_batch() {
+        let geometry = Geometry {
+            embedding: [1, 1, 1],
+            high_res_0: [1, 1, 1],
+            high_res_1: [1, 1, 1],
+            memory_channels: 1,
+            mask: [1, 1],
+            candidates: 1,
+        };
+        let (old, young) = (bank(0, 2, &RULES), bank(2, 2, &RULES));
+        let mut batch = MemoryBatch {
+            memory: vec![9.0; 100],
+            ..MemoryBatch::default()
+        };
+        batch.fill(&[old.show(3, &RULES), young.show(3, &RULES)], &geometry);
+        assert_eq!((batch.memories, batch.pointers), (3, 3));
+        assert_eq!(batch.memory, [0.0, 1.0, 2.0, 2.0, 0.0, 0.0]);
+        assert_eq!(batch.memory_time, [0, 2, 1, 0, -1, -1]);
+        assert_eq!(batch.pointer_time, [3.0, 1.0, 2.0, 1.0, -1.0, -1.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_does_not_depend_on_forgetting(
+            frames in 1usize..8, stride in 1u64..5, pointers in 0usize..20,
+            last in 1u64..60,
+        ) {
+            let rules = MemoryRules {
+                frames, temporal_stride: stride, pointers, conditioning_frames: 4,
+            };
+            let forgetting = bank(0, last, &rules);
+            let mut all = MemoryBank::default();
+            all.condition(memory(0), &rules);
+            all.recent = (1..=last).map(memory).collect();
+            let step = last + 1;
+            let (a, b) = (forgetting.show(step, &rules), all.show(step, &rules));
+            prop_assert_eq!(a.memories, b.memories);
+            prop_assert_eq!(a.pointers, b.pointers);
+            prop_assert!(forgetting.recent.len() <= (frames + 1).max(pointers));
+            let tensors = forgetting.recent.iter().filter(|m| m.tensor.is_some());
+            prop_assert!(tensors.count() <= frames + 1);
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Batches: the objects of a frame through the modules, as many at once as fit.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracklens_schemas::Mask;
+
+use crate::memory_bank::Shown;
+use crate::model_folder::ModelConfig;
+use crate::modules::{Decoded, InferenceError, Look, MaskBatch, MemoryBatch, Modules, PromptBatch};
+use crate::prompt::{Question, Target};
+use crate::resample::resize;
+use crate::selection::{Asked, choose};
+use crate::tracker::Stages;
+
+/// Bytes of attention weights in one call.
+const ATTENTION_BYTES: usize = 512 << 20;
+/// Most prompts in one call of the decoder.
+const MOST_PROMPTS: usize = 16;
+/// Logits of a mask that was given: object and background (`_use_mask_as_output`).
+const GIVEN: [f32; 2] = [10.0, -10.0];
+/// Logit where there is no object (`NO_OBJ_SCORE`).
+const NO_OBJECT: f32 = -1024.0;
+
+/// What the model says of one object on one frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sighting {
+    /// mh×mw.
+    pub logits: Vec<f32>,
+    /// C.
+    pub pointer: Arc<[f32]>,
+    /// Predicted IoU of the mask.
+    pub iou: f32,
+    /// Above 0: in the frame.
+    pub object_score: f32,
+}
+
+/// A model with its description and buffers.
+pub struct Observer<M> {
+    modules: M,
+    /// The description.
+    pub config: ModelConfig,
+    batch: usize,
+    memories: MemoryBatch,
+    prompts: PromptBatch,
+    decoded: Decoded,
+    masks: MaskBatch,
+    memory: Vec<f32>,
+    spare: Vec<Vec<f32>>,
+    times: Stages,
+}
+
+impl<M: Modules> Observer<M> {
+    /// `max_batch` objects at once; 0: as many as fit.
+    #[must_use]
+    pub fn new(modules: M, config: ModelConfig, max_batch: usize) -> Self {
+        let batch = match max_batch {
+            0 => {
+                let [_, height, width] = config.geometry.embedding;
+                let cells = height * width;
+                let memories = config.memory.frames + config.memory.conditioning_frames;
+                (ATTENTION_BYTES / (4 * cells * cells * memories).max(1)).clamp(1, 64)
+            }
+            most => most,
+        };
+        Self {
+            modules,
+            config,
+            batch,
+            memories: MemoryBatch::default(),
+            prompts: PromptBatch::default(),
+            decoded: Decoded::default(),
+            masks: MaskBatch::default(),
+            memory: Vec::new(),
+            spare: Vec::new(),
+            times: Stages::default(),
+        }
+    }
+
+    /// Encodes a frame.
+    pub(crate) fn encode(&mut self, pixels: &[f32]) -> Result<M::Frame, InferenceError> {
+        let modules = &mut self.modules;
+        timed(&mut self.times.encode, || modules.encode_image(pixels))
+    }
+
+    /// Looks for known objects by what they are shown.
+    pub(crate) fn observe(
+        &mut self,
+        frame: &M::Frame,
+        shown: &[Shown<'_>],
+    ) -> Result<Vec<Sighting>, InferenceError> {
+        let mut seen = Vec::with_capacity(shown.len());
+        let mask_len = self.mask_prompt_len();
+        for part in shown.chunks(self.batch) {
+            let (modules, memories) = (&mut self.modules, &mut self.memories);
+            let geometry = &self.config.geometry;
+            let conditioned = timed(&mut self.times.attend, || {
+                memories.fill(part, geometry);
+                modules.attend(frame, memories)
+            })?;
+            self.prompts.begin(0);
+            for _ in part {
+                self.prompts.push(&[], mask_len);
+            }
+            self.decode(frame, Look::Conditioned(&conditioned))?;
+            seen.extend((0..part.len()).map(|at| self.sighting(at, Asked::Tracking)));
+        }
+        Ok(seen)
+    }
+
+    /// What is where prompts point, in their order.
+    pub(crate) fn answer(
+        &mut self,
+        frame: &M::Frame,
+        questions: &[Question],
+    ) -> Result<Vec<Sighting>, InferenceError> {
+        let mask_len = self.mask_prompt_len();
+        let mut answers: Vec<Option<Sighting>> = questions.iter().map(|_| None).collect();
+        let mut order: Vec<usize> = (0..questions.len()).collect();
+        // Only questions of as many points share a call.
+        order.sort_by_key(|at| questions[*at].points());
+        for same in order.chunk_by(|a, b| questions[*a].points() == questions[*b].points()) {
+            for part in same.chunks(self.batch.min(MOST_PROMPTS)) {
+                let points = questions[part[0]].points();
+                self.prompts.begin(points);
+                for at in part {
+                    match &questions[*at].target {
+                        Target::Points(points) => self.prompts.push(points, mask_len),
+                        Target::Mask(mask) => {
+                            let cells = shrink(mask, self.modules.mask_prompt());
+                            self.prompts.push_mask(&cells);
+                        }
+                    }
+                }
+                let (look, asked) = match points {
+                    0 => (Look::Plain, Asked::Mask),
+                    points => (Look::NoMemory, Asked::Points(points)),
+                };
+                self.decode(frame, look)?;
+                for (place, at) in part.iter().enumerate() {
+                    let mut sighting = self.sighting(place, asked);
+                    if let Target::Mask(mask) = &questions[*at].target {
+                        self.give(mask, &mut sighting);
+                    }
+                    answers[*at] = Some(sighting);
+                }
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Memories of what was seen.
+    pub(crate) fn remember(
+        &mut self,
+        frame: &M::Frame,
+        seen: &[Sighting],
+        from_prompt: bool,
+    ) -> Result<Vec<Arc<[f32]>>, InferenceError> {
+        let mut memories = Vec::with_capacity(seen.len());
+        for part in seen.chunks(self.batch) {
+            self.masks.begin(self.config.geometry.mask);
+            for sighting in part {
+                let score = sighting.object_score;
+                self.masks.push(&sighting.logits, score, from_prompt);
+            }
+            self.encode_masks(frame, &mut memories)?;
+        }
+        Ok(memories)
+    }
+
+    /// The memory of a mask that was given, at the resolution of the model's input.
+    pub(crate) fn remember_given(
+        &mut self,
+        frame: &M::Frame,
+        mask: &Mask,
+        sighting: &Sighting,
+    ) -> Result<Arc<[f32]>, InferenceError> {
+        let size = [self.config.input.height, self.config.input.width];
+        self.masks.begin(size);
+        let cells = shrink(mask, size);
+        let logits: Vec<f32> = cells.iter().map(|cell| logit(*cell)).collect();
+        self.masks.push(&logits, sighting.object_score, true);
+        let mut memories = Vec::with_capacity(1);
+        self.encode_masks(frame, &mut memories)?;
+        memories.pop().ok_or_else(|| InferenceError {
+            module: "memory_encoder",
+            objects: 1,
+            reason: "no memory came back".into(),
+        })
+    }
+
+    /// Adds the times of the calls since the last time.
+    pub(crate) fn take_times(&mut self, stages: &mut Stages) {
+        let times = std::mem::take(&mut self.times);
+        stages.encode += times.encode;
+        stages.attend += times.attend;
+        stages.decode += times.decode;
+        stages.remember += times.remember;
+    }
+
+    /// Takes back buffers for later.
+    pub(crate) fn give_back(&mut self, seen: impl Iterator<Item = Sighting>) {
+        self.spare.extend(seen.map(|sighting| sighting.logits));
+        self.spare.truncate(256);
+    }
+
+    fn mask_prompt_len(&self) -> usize {
+        let [height, width] = self.modules.mask_prompt();
+        height * width
+    }
+
+    fn decode(
+        &mut self,
+        frame: &M::Frame,
+        look: Look<'_, M::Conditioned>,
+    ) -> Result<(), InferenceError> {
+        let (modules, prompts, decoded) = (&mut self.modules, &self.prompts, &mut self.decoded);
+        timed(&mut self.times.decode, || modules.decode(frame, look, prompts, decoded))
+    }
+
+    fn encode_masks(
+        &mut self,
+        frame: &M::Frame,
+        memories: &mut Vec<Arc<[f32]>>,
+    ) -> Result<(), InferenceError> {
+        let (modules, masks, memory) = (&mut self.modules, &self.masks, &mut self.memory);
+        timed(&mut self.times.remember, || modules.remember(frame, masks, memory))?;
+        let len = self.config.geometry.memory_len();
+        memories.extend(self.memory.chunks_exact(len).map(Arc::from));
+        Ok(())
+    }
+
+    /// The chosen candidate of an object of the last call.
+    fn sighting(&mut self, object: usize, asked: Asked) -> Sighting {
+        let geometry = &self.config.geometry;
+        let (cells, candidates) = (geometry.mask_len(), geometry.candidates);
+        let per_object = cells * candidates;
+        let logits = &self.decoded.logits[object * per_object..][..per_object];
+        let iou = &self.decoded.iou[object * candidates..][..candidates];
+        let choice = choose(&self.config.selection, asked, logits, iou);
+        let object_score = self.decoded.object_score[object];
+        let mut chosen = self.spare.pop().unwrap_or_default();
+        chosen.clear();
+        if object_score > 0.0 {
+            chosen.extend_from_slice(&logits[choice.mask * cells..][..cells]);
+        } else {
+            chosen.resize(cells, NO_OBJECT);
+        }
+        let len = geometry.pointer_len();
+        let pointers = &self.decoded.pointers[(object * candidates + choice.pointer) * len..][..len];
+        Sighting {
+            logits: chosen,
+            pointer: pointers.into(),
+            iou: iou[choice.mask],
+            object_score,
+        }
+    }
+
+    /// The mask that was given takes the place of what the decoder found; of that, only the pointer
+    /// is used.
+    fn give(&self, mask: &Mask, sighting: &mut Sighting) {
+        let input = [self.config.input.height, self.config.input.width];
+        let cells: Vec<f32> = shrink(mask, input).into_iter().map(logit).collect();
+        resize(&cells, input, self.config.geometry.mask, &mut sighting.logits);
+        sighting.iou = 1.0;
+        sighting.object_score = GIVEN[0];
+    }
+}
+
+fn logit(cell: f32) -> f32 {
+    if cell > 0.0 { GIVEN[0] } else { GIVEN[1] }
+}
+
+/// A mask at another size, 0 or 1: cells that are at least half covered (`process_new_mask`).
+fn shrink(mask: &Mask, size: [usize; 2]) -> Vec<f32> {
+    let bitmap: Vec<f32> = mask.to_bitmap().into_iter().map(f32::from).collect();
+    let from = [mask.height() as usize, mask.width() as usize];
+    if from == size {
+        return bitmap;
+    }
+    let mut cells = Vec::new();
+    resize(&bitmap, from, size, &mut cells);
+    for cell in &mut cells {
+        *cell = f32::from(u8::from(*cell >= 0.5));
+    }
+    cells
+}
+
+fn timed<T>(time: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    *time += start.elapsed();
+    result
+}
+
+impl MaskBatch {
+    /// Empties the batch for masks of this height and width.
+    pub fn begin(&mut self, size: [usize; 2]) {
+        self.objects = 0;
+        self.size = size;
+        self.logits.clear();
+        self.object_score.clear();
+        self.from_prompt.clear();
+    }
+
+    /// Adds a mask.
+    pub fn push(&mut self, logits: &[f32], object_score: f32, from_prompt: bool) {
+        self.objects += 1;
+        self.logits.extend_from_slice(logits);
+        self.object_score.push(object_score);
+        self.from_prompt.push(f32::from(u8::from(from_prompt)));
+    }
+}

@@ -1,0 +1,675 @@
+//! The loop: a frame and its prompts in, the objects on it out.
+//!
+//! After the SAM 2 video predictor (Ravi et al. 2024; `Sam2VideoModel` of the `transformers` library
+//! is what the golden tests compare with). Each frame is encoded once; all its objects go through
+//! memory attention, decoder and memory encoder together. Nothing of a frame is kept before all of
+//! it has worked, so a failed inference can be tried again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracklens_schemas::{
+    FrameId, Image, Mask, Prompt, StreamId, Track, TrackId, TracksStatus,
+};
+
+use crate::bitmap::{Bitmap, CleanUp};
+use crate::mask::MaskPainter;
+use crate::memory_bank::{Memory, MemoryBank, Shown};
+use crate::model_folder::ModelConfig;
+use crate::modules::{InferenceError, Modules};
+use crate::object::Object;
+use crate::preprocess::{ColourMatrix, Preprocessor};
+use crate::prompt::{PromptError, Question, Target};
+use crate::proposals::{Proposal, ProposalRules};
+use crate::sighting::{Observer, Sighting};
+use crate::stream::{PastFrame, StreamState};
+
+/// Cells of the reference's masks, 256×256, for which its clean-up limit is given.
+const REFERENCE_CELLS: usize = 256 * 256;
+/// Frames in a row after which the younger of two equal objects is let go.
+const DOUBLED_FRAMES: u32 = 3;
+/// Shift of the logits under which a proposal must be stable (SAM's automatic mask generator).
+const STABILITY_SHIFT: f32 = 1.0;
+
+/// How objects are followed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrackerSettings {
+    /// How good a proposed mask must be.
+    pub proposals: ProposalRules,
+    /// Most objects of a stream.
+    pub max_objects: usize,
+    /// Frames without sight after which an object is forgotten.
+    pub lost_frames: u32,
+    /// Overlap (IoU) from which two objects are the same; above 1: never.
+    pub duplicate_iou: f32,
+    /// A pixel belongs to one object at most.
+    pub exclusive: bool,
+    /// Holes and specks of so many cells of a 256×256 mask are cleaned up.
+    pub clean_cells: usize,
+    /// Frames that late prompts may ask about.
+    pub past_frames: usize,
+    /// Further attempts after a failed inference.
+    pub retries: u32,
+    /// Pause before each.
+    pub retry_delay: Duration,
+    /// Most objects in one call of a module; 0: as many as fit in half a gigabyte of attention.
+    pub max_batch: usize,
+    /// The colours of the videos.
+    pub colour: ColourMatrix,
+    /// First id of a stream.
+    pub first_id: u32,
+}
+
+impl Default for TrackerSettings {
+    fn default() -> Self {
+        Self {
+            proposals: ProposalRules::default(),
+            max_objects: 50,
+            lost_frames: 25,
+            duplicate_iou: 0.8,
+            exclusive: true,
+            clean_cells: 8,
+            past_frames: 0,
+            retries: 2,
+            retry_delay: Duration::from_millis(100),
+            max_batch: 0,
+            colour: ColourMatrix::default(),
+            first_id: 1,
+        }
+    }
+}
+
+/// Time spent on the parts of a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// Bytes to tensor.
+    pub preprocess: Duration,
+    /// Image encoder.
+    pub encode: Duration,
+    /// Gathering memories, and the memory attention.
+    pub attend: Duration,
+    /// Mask decoder.
+    pub decode: Duration,
+    /// Memory encoder.
+    pub remember: Duration,
+    /// Logits to masks.
+    pub masks: Duration,
+}
+
+impl Stages {
+    /// Names and times.
+    #[must_use]
+    pub fn each(&self) -> [(&'static str, Duration); 6] {
+        [
+            ("preprocess", self.preprocess),
+            ("image_encoder", self.encode),
+            ("memory_attention", self.attend),
+            ("mask_decoder", self.decode),
+            ("memory_encoder", self.remember),
+            ("masks", self.masks),
+        ]
+    }
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Whether it worked.
+    pub status: TracksStatus,
+    /// The objects, by id.
+    pub tracks: Vec<Track>,
+    /// Objects that began.
+    pub begun: Vec<TrackId>,
+    /// Good masks for which there was no room.
+    pub refused: usize,
+    /// Prompts that cannot be used.
+    pub bad_prompts: Vec<PromptError>,
+    /// Why it did not work.
+    pub error: Option<InferenceError>,
+    /// Where the time went.
+    pub stages: Stages,
+}
+
+/// What became of prompts that came late.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Late {
+    /// Their frame is too old.
+    Forgotten,
+    /// Objects that began, on their frame, and were followed to now.
+    Begun {
+        /// The objects.
+        objects: Vec<TrackId>,
+        /// Good masks for which there was no room.
+        refused: usize,
+        /// Prompts that cannot be used.
+        bad_prompts: Vec<PromptError>,
+    },
+}
+
+/// An object that a prompt shows.
+struct Newborn {
+    sighting: Sighting,
+    /// The prompt's own mask.
+    given: Option<Mask>,
+    memory: Arc<[f32]>,
+}
+
+/// Everything that the modules have said about a frame.
+struct Worked<F> {
+    features: F,
+    /// Of every object: what was seen, and whether it was asked for anew.
+    seen: Vec<(Newborn, bool)>,
+    newborn: Vec<Newborn>,
+}
+
+/// A prompt for an object that is followed already.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Correction {
+    /// The object.
+    pub object: TrackId,
+    /// Where it is.
+    pub prompt: Prompt,
+}
+
+/// Follows objects in any number of streams.
+pub struct Tracker<M: Modules> {
+    observer: Observer<M>,
+    settings: TrackerSettings,
+    preprocessor: Preprocessor,
+    painter: MaskPainter,
+    clean_up: CleanUp,
+    streams: HashMap<StreamId, StreamState<M::Frame>>,
+}
+
+impl<M: Modules> Tracker<M> {
+    /// A tracker with a model.
+    #[must_use]
+    pub fn new(modules: M, config: ModelConfig, settings: TrackerSettings) -> Self {
+        Self {
+            preprocessor: Preprocessor::new(&config.input, settings.colour),
+            observer: Observer::new(modules, config, settings.max_batch),
+            settings,
+            painter: MaskPainter::default(),
+            clean_up: CleanUp::default(),
+            streams: HashMap::new(),
+        }
+    }
+
+    /// The model's description.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.observer.config
+    }
+
+    /// The states of all streams.
+    pub fn streams(&self) -> impl Iterator<Item = (&StreamId, &StreamState<M::Frame>)> {
+        self.streams.iter()
+    }
+
+    /// Takes over a stream's state.
+    pub fn restore(&mut self, stream: StreamId, state: StreamState<M::Frame>) {
+        self.streams.insert(stream, state);
+    }
+
+    /// Forgets the objects of a stream that ended; its ids are never used again.
+    pub fn release(&mut self, stream: &StreamId) {
+        if let Some(state) = self.streams.get_mut(stream) {
+            state.reopen(state.epoch);
+        }
+    }
+
+    /// The id that a stream's next object gets is at least this.
+    pub fn reserve_ids(&mut self, first_id: u32) {
+        self.settings.first_id = self.settings.first_id.max(first_id);
+        for state in self.streams.values_mut() {
+            state.next_id = state.next_id.max(first_id);
+        }
+    }
+
+    /// Objects that a stream has now.
+    #[must_use]
+    pub fn active(&self, stream: &StreamId) -> usize {
+        self.streams.get(stream).map_or(0, |s| s.objects.len())
+    }
+
+    /// Works on the next frame of a stream. Prompts that cannot be used are named, and the frame is
+    /// tracked all the same; where inference fails for good, the last good rows are repeated.
+    pub fn track(&mut self, id: &FrameId, image: &Image<'_>, prompts: &[Prompt]) -> Outcome {
+        self.track_corrected(id, image, prompts, &[])
+    }
+
+    /// The same, with prompts for objects that are followed already: their frame becomes a
+    /// conditioning frame.
+    pub fn track_corrected(
+        &mut self,
+        id: &FrameId,
+        image: &Image<'_>,
+        prompts: &[Prompt],
+        corrections: &[Correction],
+    ) -> Outcome {
+        let mut state = self.take_state(id);
+        let size = (image.info.source_width, image.info.source_height);
+        let mut outcome = Outcome::default();
+        let questions = self.questions(prompts, size, &mut outcome.bad_prompts);
+        let mut corrected: Vec<(usize, Question)> = Vec::new();
+        for correction in corrections {
+            let place = state.objects.iter().position(|o| o.id == correction.object);
+            let prompt = std::slice::from_ref(&correction.prompt);
+            let question = self.questions(prompt, size, &mut outcome.bad_prompts).pop();
+            corrected.extend(place.zip(question));
+        }
+        let start = Instant::now();
+        self.preprocessor.run(image);
+        outcome.stages.preprocess = start.elapsed();
+        let worked = self.attempt(|tracker| tracker.work(&state, &questions, &corrected, size));
+        match worked {
+            Ok(worked) => self.commit(&mut state, id, worked, size, &mut outcome),
+            Err(error) => {
+                outcome.status = match &state.rows {
+                    Some(_) => TracksStatus::Held,
+                    None => TracksStatus::Failed,
+                };
+                outcome.tracks = state.rows.clone().unwrap_or_default();
+                outcome.error = Some(error);
+                state.step += 1;
+            }
+        }
+        self.observer.take_times(&mut outcome.stages);
+        self.streams.insert(id.stream.clone(), state);
+        outcome
+    }
+
+    /// Applies prompts on a frame that has been worked on already, and brings the objects that
+    /// begin there forward to now through the features kept.
+    ///
+    /// # Errors
+    /// Where inference fails: nothing has begun.
+    pub fn late(&mut self, id: &FrameId, prompts: &[Prompt]) -> Result<Late, InferenceError> {
+        let Some(mut state) = self.streams.remove(&id.stream) else {
+            return Ok(Late::Forgotten);
+        };
+        let late = self.begin_late(&mut state, id, prompts);
+        self.streams.insert(id.stream.clone(), state);
+        late
+    }
+
+    fn begin_late(
+        &mut self,
+        state: &mut StreamState<M::Frame>,
+        id: &FrameId,
+        prompts: &[Prompt],
+    ) -> Result<Late, InferenceError> {
+        let known = state.past.iter().position(|past| past.frame == id.frame);
+        let (Some(place), true) = (known, state.epoch == id.epoch) else {
+            return Ok(Late::Forgotten);
+        };
+        let past = &state.past[place];
+        let mut bad_prompts = Vec::new();
+        let questions = self.questions(prompts, past.size, &mut bad_prompts);
+        let newborn = self.newborn(&past.features, &questions, &past.living, past.size)?;
+        let rules = self.observer.config.memory;
+        let mut banks: Vec<MemoryBank> = newborn
+            .into_iter()
+            .map(|newborn| newborn.bank(past.step, &rules))
+            .collect();
+        for past in state.past.iter().skip(place + 1) {
+            let shown: Vec<Shown<'_>> = banks.iter().map(|b| b.show(past.step, &rules)).collect();
+            let seen = self.observer.observe(&past.features, &shown)?;
+            let memories = self.observer.remember(&past.features, &seen, false)?;
+            for ((bank, sighting), memory) in banks.iter_mut().zip(seen).zip(memories) {
+                bank.push(sighting.memory(past.step, memory), &rules);
+            }
+        }
+        let age = (state.past.len() - 1 - place) as u32;
+        let (mut objects, mut refused) = (Vec::new(), 0);
+        for bank in banks {
+            match self.begin(state, bank) {
+                Some(id) => {
+                    if let Some(object) = state.objects.last_mut() {
+                        object.age = age + 1;
+                    }
+                    objects.push(id);
+                }
+                None => refused += 1,
+            }
+        }
+        Ok(Late::Begun {
+            objects,
+            refused,
+            bad_prompts,
+        })
+    }
+
+    fn take_state(&mut self, id: &FrameId) -> StreamState<M::Frame> {
+        let mut state = self
+            .streams
+            .remove(&id.stream)
+            .unwrap_or_else(|| StreamState::new(id.epoch, self.settings.first_id));
+        if state.epoch != id.epoch {
+            state.reopen(id.epoch);
+        }
+        state
+    }
+
+    fn questions(
+        &self,
+        prompts: &[Prompt],
+        size: (u32, u32),
+        bad: &mut Vec<PromptError>,
+    ) -> Vec<Question> {
+        let input = &self.observer.config.input;
+        let mut questions = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            match Question::new(prompt, size, (input.width, input.height)) {
+                Ok(question) => questions.push(question),
+                Err(error) => bad.push(error),
+            }
+        }
+        questions
+    }
+
+    /// Tries until it works or the attempts are used up.
+    fn attempt<T>(
+        &mut self,
+        work: impl Fn(&mut Self) -> Result<T, InferenceError>,
+    ) -> Result<T, InferenceError> {
+        let mut left = self.settings.retries;
+        loop {
+            match work(self) {
+                Err(error) if left > 0 => {
+                    tracing::debug!(%error, left, "inference failed, trying again");
+                    left -= 1;
+                    std::thread::sleep(self.settings.retry_delay);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Everything that can fail about a frame; changes no state of the stream.
+    fn work(
+        &mut self,
+        state: &StreamState<M::Frame>,
+        questions: &[Question],
+        corrected: &[(usize, Question)],
+        size: (u32, u32),
+    ) -> Result<Worked<M::Frame>, InferenceError> {
+        let features = self.observer.encode(self.preprocessor.tensor())?;
+        let rules = self.observer.config.memory;
+        let shown: Vec<Shown<'_>> = (0..state.objects.len())
+            .filter(|at| corrected.iter().all(|(corrected, _)| corrected != at))
+            .map(|at| state.objects[at].bank.show(state.step, &rules))
+            .collect();
+        let seen = self.observer.observe(&features, &shown)?;
+        let memories = self.observer.remember(&features, &seen, false)?;
+        let mut seen = seen.into_iter().zip(memories).map(|(sighting, memory)| Newborn {
+            sighting,
+            given: None,
+            memory,
+        });
+        let mut all = Vec::with_capacity(state.objects.len());
+        for at in 0..state.objects.len() {
+            match corrected.iter().find(|(corrected, _)| *corrected == at) {
+                Some((_, question)) => {
+                    let answers = self.answers(&features, std::slice::from_ref(question))?;
+                    all.extend(answers.into_iter().map(|answer| (answer, true)));
+                }
+                None => all.extend(seen.next().map(|seen| (seen, false))),
+            }
+        }
+        let newborn = match questions.is_empty() {
+            true => Vec::new(),
+            false => {
+                let logits = all.iter().map(|(seen, _)| &seen.sighting.logits);
+                let living: Vec<Bitmap> = logits.map(|logits| Bitmap::new(logits)).collect();
+                self.newborn(&features, questions, &living, size)?
+            }
+        };
+        Ok(Worked {
+            features,
+            seen: all,
+            newborn,
+        })
+    }
+
+    /// The objects that prompts show, those that are good enough.
+    fn newborn(
+        &mut self,
+        features: &M::Frame,
+        questions: &[Question],
+        living: &[Bitmap],
+        (width, height): (u32, u32),
+    ) -> Result<Vec<Newborn>, InferenceError> {
+        if questions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sightings = self.observer.answer(features, questions)?;
+        let cells = self.observer.config.geometry.mask_len() as f32;
+        let proposals: Vec<Proposal> = questions
+            .iter()
+            .zip(&sightings)
+            .map(|(question, sighting)| {
+                let bitmap = Bitmap::new(&sighting.logits);
+                let share = bitmap.area() as f32 / cells;
+                Proposal {
+                    area: share * width as f32 * height as f32,
+                    share,
+                    iou: sighting.iou,
+                    stability: crate::selection::stability(&sighting.logits, STABILITY_SHIFT),
+                    asked: question.asked,
+                    bitmap,
+                }
+            })
+            .collect();
+        let mut chosen = self.settings.proposals.choose(&proposals, living);
+        // A mask that was given counts even where it is smaller than a cell.
+        let given = |at: &usize| matches!(questions[*at].target, Target::Mask(_));
+        chosen.extend((0..questions.len()).filter(|at| given(at) && proposals[*at].bitmap.area() == 0));
+        chosen.sort_unstable();
+        let kept = sightings.into_iter().enumerate();
+        let kept = kept.filter(|(at, _)| chosen.binary_search(at).is_ok());
+        let kept = kept.map(|(at, sighting)| (&questions[at], sighting)).collect();
+        self.remembered(features, kept)
+    }
+
+    /// What questions show, remembered.
+    fn answers(
+        &mut self,
+        features: &M::Frame,
+        questions: &[Question],
+    ) -> Result<Vec<Newborn>, InferenceError> {
+        let sightings = self.observer.answer(features, questions)?;
+        self.remembered(features, questions.iter().zip(sightings).collect())
+    }
+
+    /// Adds memories: masks that were given one by one at the resolution of the model's input, all
+    /// others together.
+    fn remembered(
+        &mut self,
+        features: &M::Frame,
+        answers: Vec<(&Question, Sighting)>,
+    ) -> Result<Vec<Newborn>, InferenceError> {
+        let (given, asked): (Vec<_>, Vec<_>) = answers
+            .into_iter()
+            .enumerate()
+            .partition(|(_, (question, _))| matches!(question.target, Target::Mask(_)));
+        let mut all: Vec<(usize, Newborn)> = Vec::new();
+        for (at, (question, sighting)) in given {
+            if let Target::Mask(mask) = &question.target {
+                let memory = self.observer.remember_given(features, mask, &sighting)?;
+                let given = Some(mask.clone());
+                all.push((at, Newborn { sighting, given, memory }));
+            }
+        }
+        let (places, sightings): (Vec<usize>, Vec<Sighting>) =
+            asked.into_iter().map(|(at, (_, sighting))| (at, sighting)).unzip();
+        let memories = self.observer.remember(features, &sightings, true)?;
+        let asked = places.into_iter().zip(sightings).zip(memories);
+        all.extend(asked.map(|((at, sighting), memory)| {
+            (at, Newborn { sighting, given: None, memory })
+        }));
+        all.sort_by_key(|(at, _)| *at);
+        Ok(all.into_iter().map(|(_, newborn)| newborn).collect())
+    }
+
+    /// Gives an object an id, if there is room.
+    fn begin(&self, state: &mut StreamState<M::Frame>, bank: MemoryBank) -> Option<TrackId> {
+        if !state.make_room(self.settings.max_objects) {
+            return None;
+        }
+        let id = state.take_id()?;
+        state.objects.push(Object::new(id, bank));
+        Some(id)
+    }
+
+    /// Takes what worked into the stream's state, and publishes it.
+    fn commit(
+        &mut self,
+        state: &mut StreamState<M::Frame>,
+        id: &FrameId,
+        worked: Worked<M::Frame>,
+        size: (u32, u32),
+        outcome: &mut Outcome,
+    ) {
+        let rules = self.observer.config.memory;
+        let mut looks: Vec<(Sighting, Option<Mask>)> = Vec::new();
+        for (object, (seen, corrected)) in state.objects.iter_mut().zip(worked.seen) {
+            let memory = seen.sighting.memory(state.step, seen.memory);
+            match corrected {
+                true => object.bank.condition(memory, &rules),
+                false => object.bank.push(memory, &rules),
+            }
+            object.age = object.age.saturating_add(1);
+            looks.push((seen.sighting, seen.given));
+        }
+        for newborn in worked.newborn {
+            let bank = newborn.bank(state.step, &rules);
+            let before = state.objects.len();
+            let room = self.lost_place(state);
+            match self.begin(state, bank) {
+                Some(id) => {
+                    if state.objects.len() == before
+                        && let Some(at) = room
+                    {
+                        looks.remove(at);
+                    }
+                    outcome.begun.push(id);
+                    looks.push((newborn.sighting, newborn.given));
+                }
+                None => outcome.refused += 1,
+            }
+        }
+        let start = Instant::now();
+        outcome.tracks = self.publish(state, &mut looks, size);
+        outcome.stages.masks = start.elapsed();
+        let living = match self.settings.past_frames {
+            0 => Vec::new(),
+            _ => looks.iter().map(|(s, _)| Bitmap::new(&s.logits)).collect(),
+        };
+        let looks = looks.into_iter().map(|(sighting, _)| sighting);
+        let looks = state.objects.iter().map(|object| object.id).zip(looks).collect();
+        let before = std::mem::replace(&mut state.sightings, looks);
+        self.observer.give_back(before.into_iter().map(|(_, sighting)| sighting));
+        let past = PastFrame {
+            frame: id.frame,
+            step: state.step,
+            size,
+            features: worked.features,
+            living,
+        };
+        state.keep(past, self.settings.past_frames);
+        state.rows = Some(outcome.tracks.clone());
+        state.step += 1;
+    }
+
+    /// The object that would make room for a new one.
+    fn lost_place(&self, state: &StreamState<M::Frame>) -> Option<usize> {
+        let full = state.objects.len() >= self.settings.max_objects;
+        full.then(|| state.longest_lost()).flatten()
+    }
+
+    /// Rows of all objects; those that are gone, or twice there, are let go.
+    fn publish(
+        &mut self,
+        state: &mut StreamState<M::Frame>,
+        looks: &mut Vec<(Sighting, Option<Mask>)>,
+        size: (u32, u32),
+    ) -> Vec<Track> {
+        let doubles = self.doubles(state, looks);
+        let mut keep = doubles.iter().map(|double| !double);
+        looks.retain(|_| keep.next().unwrap_or(true));
+        let mut keep = doubles.iter().map(|double| !double);
+        state.objects.retain(|_| keep.next().unwrap_or(true));
+
+        let cells = self.observer.config.geometry.mask;
+        let limit = self.settings.clean_cells * cells[0] * cells[1];
+        let limit = limit.div_ceil(REFERENCE_CELLS);
+        for (sighting, _) in looks.iter_mut() {
+            self.clean_up.run(&mut sighting.logits, cells, limit);
+        }
+        let logits: Vec<&[f32]> = looks.iter().map(|(s, _)| s.logits.as_slice()).collect();
+        let masks = self.painter.paint(&logits, cells, size, self.settings.exclusive);
+        let tracks: Vec<Track> = state
+            .objects
+            .iter_mut()
+            .zip(looks.iter_mut())
+            .zip(masks)
+            .map(|((object, (sighting, given)), mask)| {
+                object.publish(given.take().unwrap_or(mask), sighting.iou)
+            })
+            .collect();
+        let lost_frames = self.settings.lost_frames;
+        let mut stays = Vec::with_capacity(state.objects.len());
+        state.objects.retain(|object| {
+            stays.push(object.missed <= lost_frames);
+            object.missed <= lost_frames
+        });
+        let mut stay = stays.iter().copied();
+        looks.retain(|_| stay.next().unwrap_or(true));
+        // An object that is forgotten on this frame has no row of its own any more.
+        let mut stay = stays.into_iter();
+        tracks.into_iter().filter(|_| stay.next().unwrap_or(true)).collect()
+    }
+
+    /// Which objects have been the same as an older one for too long.
+    fn doubles(
+        &self,
+        state: &mut StreamState<M::Frame>,
+        looks: &[(Sighting, Option<Mask>)],
+    ) -> Vec<bool> {
+        let mut doubles = vec![false; looks.len()];
+        if self.settings.duplicate_iou > 1.0 || looks.len() < 2 {
+            return doubles;
+        }
+        let bitmaps: Vec<Bitmap> = looks.iter().map(|(s, _)| Bitmap::new(&s.logits)).collect();
+        for younger in 1..looks.len() {
+            let same = (0..younger)
+                .filter(|older| !doubles[*older])
+                .any(|older| bitmaps[older].iou(&bitmaps[younger]) >= self.settings.duplicate_iou);
+            let object = &mut state.objects[younger];
+            object.doubled = if same { object.doubled + 1 } else { 0 };
+            doubles[younger] = object.doubled >= DOUBLED_FRAMES;
+        }
+        doubles
+    }
+}
+
+impl Newborn {
+    fn bank(&self, step: u64, rules: &crate::model_folder::MemoryRules) -> MemoryBank {
+        let mut bank = MemoryBank::default();
+        bank.condition(self.sighting.memory(step, self.memory.clone()), rules);
+        bank
+    }
+}
+
+impl Sighting {
+    fn memory(&self, step: u64, tensor: Arc<[f32]>) -> Memory {
+        Memory {
+            step,
+            tensor: Some(tensor),
+            pointer: self.pointer.clone(),
+        }
+    }
+}
+
