@@ -210,7 +210,7 @@ impl fmt::Display for Tracker {
 }
 
 /// `tracklens eval`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Examples:
   tracklens eval --dataset davis16 --model nano --prompt click
@@ -232,6 +232,9 @@ pub struct EvalArguments {
     /// Who follows them
     #[arg(long, value_enum, default_value = "sam2")]
     pub tracker: Tracker,
+    /// Set the J&F of `static` and `iou` beside the tracker's
+    #[arg(long, conflicts_with = "discover")]
+    pub baselines: bool,
     /// Show nothing: see which objects are found
     #[arg(long)]
     pub discover: bool,

@@ -1,18 +1,11 @@
 //! `tracklens eval`: how well a tracker follows the objects of an annotated dataset.
 
-use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::{env, fs};
 
-use eyre::{OptionExt, WrapErr};
+use eyre::OptionExt;
 
 use crate::args::{EvalArguments, Tracker};
-use crate::dora::LOG;
-use crate::sources::{self, Source};
-use crate::summary::{self, Summary};
-use crate::watch::{Interrupt, watch};
-use crate::{models, project};
+use crate::watch::Interrupt;
 
 mod annotation;
 mod dataset;
@@ -25,27 +18,13 @@ mod masks;
 mod prompt_count;
 mod prompt_file;
 mod report;
+mod run;
 
 use dataset::Sequence;
 use davis::Score;
-use graph::Graph;
 use masks::StreamMasks;
-use prompt_count::PromptCount;
-use report::{Followed, Found, Report, Rows};
-
-/// Names of the files of a run, in its folder.
-const GRAPH: &str = "graph.yml";
-const PROMPTS: &str = "prompts.json";
-const TRACKS: &str = "tracks.jsonl";
-
-/// What a graph gave.
-#[derive(Default)]
-struct Run {
-    streams: BTreeMap<String, StreamMasks>,
-    frames: u64,
-    fps: Option<f64>,
-    prompts_per_frame: Option<f64>,
-}
+use report::{Followed, Found, Report, Rows, Table};
+use run::{Run, run};
 
 pub(crate) fn eval(arguments: &EvalArguments, out: &mut dyn Write) -> eyre::Result<bool> {
     let tracker = arguments.tracker;
@@ -65,7 +44,11 @@ pub(crate) fn eval(arguments: &EvalArguments, out: &mut dyn Write) -> eyre::Resu
     let rows = if arguments.discover {
         found(&sequences, &run, &interrupt)?
     } else {
-        followed(tracker, &sequences, &run, &interrupt)?
+        let mut table = followed(tracker, &sequences, &run, &interrupt)?;
+        if arguments.baselines {
+            baselines(&mut table, arguments, &sequences, &interrupt)?;
+        }
+        Rows::Followed(table)
     };
     let annotated = sequences.iter().map(|sequence| sequence.truth.len() as u64);
     let report = Report {
@@ -100,178 +83,13 @@ fn require_objects(sequences: &[Sequence]) -> eyre::Result<()> {
     Ok(())
 }
 
-/// Runs the tracker's graph over all sequences at once, in a folder of its own.
-fn run(
-    arguments: &EvalArguments,
-    sequences: &[Sequence],
-    interrupt: &Interrupt,
-) -> eyre::Result<Run> {
-    let temporary = tempfile::tempdir().wrap_err("cannot make a temporary folder")?;
-    let folder = match &arguments.keep {
-        Some(folder) => {
-            fs::create_dir_all(folder)
-                .wrap_err_with(|| format!("cannot make {}", folder.display()))?;
-            folder.canonicalize()?
-        }
-        None => temporary.path().to_path_buf(),
-    };
-    let result = run_in(&folder, arguments, sequences, interrupt);
-    // What went wrong stands in the log.
-    if result.is_err()
-        && arguments.keep.is_none()
-        && !interrupt.came()
-        && folder.join(LOG).is_file()
-    {
-        let kept = temporary.keep();
-        return result.wrap_err_with(|| format!("see {}", kept.join(LOG).display()));
-    }
-    result
-}
-
-fn run_in(
-    folder: &Path,
-    arguments: &EvalArguments,
-    sequences: &[Sequence],
-    interrupt: &Interrupt,
-) -> eyre::Result<Run> {
-    for old in [TRACKS, summary::FILE] {
-        let old = folder.join(old);
-        if old.exists() {
-            fs::remove_file(&old).wrap_err_with(|| format!("cannot remove {}", old.display()))?;
-        }
-    }
-    let mut graph = configured(folder, arguments, sequences)?;
-    let mut prompts = match (arguments.discover, arguments.tracker) {
-        (true, Tracker::Sam2) => Some(PromptCount::install(&mut graph)?),
-        _ => None,
-    };
-    let path = folder.join(GRAPH);
-    graph.write(&path)?;
-    let mut start = None;
-    let status = watch(&path, folder, &variables(), interrupt, |summary| {
-        if summary.frames() > 0 {
-            start.get_or_insert((summary.frames(), summary.elapsed_s));
-        }
-        if let Some(prompts) = &mut prompts {
-            prompts.ask();
-        }
-    })?;
-    eyre::ensure!(!interrupt.came(), "interrupted: nothing was scored");
-    let summary = Summary::read(folder).unwrap_or_default();
-    check(&summary, sequences)?;
-    eyre::ensure!(status.success(), "dora ended with {status}");
-    let (frames, seconds) = start.unwrap_or((0, 0.0));
-    let (frames, seconds) = (summary.frames() - frames, summary.elapsed_s - seconds);
-    Ok(Run {
-        streams: masks::read(&folder.join(TRACKS))?,
-        frames: summary.frames(),
-        // From the first frame on: how long a model takes to load is another matter.
-        fps: (frames > 0 && seconds > 0.0).then(|| frames as f64 / seconds),
-        prompts_per_frame: prompts.and_then(|prompts| prompts.per_frame()),
-    })
-}
-
-/// The tracker's graph, set up for the sequences.
-fn configured(
-    folder: &Path,
-    arguments: &EvalArguments,
-    sequences: &[Sequence],
-) -> eyre::Result<Graph> {
-    let sources: Vec<Source> = sequences
-        .iter()
-        .map(|sequence| Source {
-            id: sequence.id.clone(),
-            url: sequence.source.clone(),
-        })
-        .collect();
-    let mut graph = match arguments.tracker {
-        Tracker::Sam2 => Graph::read("graphs/sam2.yml")?,
-        _ => Graph::read("graphs/file.yml")?,
-    };
-    graph.set_all("FLOW_MODE", "lossless")?;
-    graph.set_all("METRICS_ENABLED", "false")?;
-    graph.set("decoder", "SOURCES", &sources::to_yaml(&sources)?)?;
-    graph.set("decoder", "SOURCE_LOOP", "1")?;
-    graph.set("publisher", "SINKS", "jsonl")?;
-    graph.set("publisher", "OUT_DIR", &folder.to_string_lossy())?;
-    if arguments.tracker != Tracker::Sam2 {
-        return Ok(graph);
-    }
-    let model = models::find(&arguments.model)?;
-    graph.set("tracker", "SAM2_MODEL_SIZE", &model.name)?;
-    graph.set(
-        "tracker",
-        "SAM2_MODEL_DIR",
-        &model.parent().to_string_lossy(),
-    )?;
-    if arguments.discover {
-        if let Ok(strategy) = env::var("SAM2_PROMPT_STRATEGY") {
-            graph.set("prompt-generator", "SAM2_PROMPT_STRATEGY", &strategy)?;
-        }
-        return Ok(graph);
-    }
-    let prompts = folder.join(PROMPTS);
-    prompt_file::write(&prompts, sequences, arguments.prompt)?;
-    graph.set("prompt-generator", "SAM2_PROMPT_STRATEGY", "file")?;
-    graph.set(
-        "prompt-generator",
-        "PROMPT_FILE",
-        &prompts.to_string_lossy(),
-    )?;
-    // What is shown to a tracker is wanted, however small it is.
-    graph.set("tracker", "MIN_OBJECT_AREA", "1")?;
-    Ok(graph)
-}
-
-fn variables() -> Vec<(&'static str, String)> {
-    let shown = |path: PathBuf| path.to_string_lossy().into_owned();
-    let mut variables = Vec::new();
-    if let Some(path) = project::onnxruntime() {
-        variables.push(("ORT_DYLIB_PATH", shown(path)));
-    }
-    if let Some(path) = project::models().and_then(|path| path.canonicalize().ok()) {
-        variables.push(("TRACKLENS_MODELS", shown(path)));
-    }
-    variables
-}
-
-/// Every sequence must have come through whole.
-fn check(summary: &Summary, sequences: &[Sequence]) -> eyre::Result<()> {
-    let mut mistakes = Vec::new();
-    for sequence in sequences {
-        let id = sequence.id.as_str();
-        let stream = summary.streams.iter().find(|stream| stream.id == id);
-        let frames = stream.map_or(0, |stream| stream.frames);
-        let expected = sequence.truth.keys().next_back().map_or(0, |last| last + 1);
-        if frames < expected {
-            let errors = stream
-                .map(|stream| stream.errors.join("; "))
-                .unwrap_or_default();
-            mistakes.push(format!(
-                "sequence {id}: {frames} of {expected} frames came through from {}{}{errors}",
-                sequence.source,
-                if errors.is_empty() { "" } else { ": " },
-            ));
-        }
-    }
-    for sink in &summary.sinks {
-        let error = sink
-            .error
-            .iter()
-            .map(|error| format!("sink {}: {error}", sink.name));
-        mistakes.extend(error);
-    }
-    eyre::ensure!(mistakes.is_empty(), "{}", mistakes.join("\n"));
-    Ok(())
-}
-
 /// Scores of the objects that were shown.
 fn followed(
     tracker: Tracker,
     sequences: &[Sequence],
     run: &Run,
     interrupt: &Interrupt,
-) -> eyre::Result<Rows> {
+) -> eyre::Result<Table> {
     let nothing = StreamMasks::default();
     let (mut rows, mut means) = (Vec::new(), Vec::new());
     for sequence in sequences {
@@ -296,13 +114,42 @@ fn followed(
                 name: name(sequence, object, shown.objects().len()),
                 frames: scores.len(),
                 score: score.into(),
+                baselines: Default::default(),
             });
         }
     }
-    Ok(Rows::Followed {
+    Ok(Table {
         sequences: rows,
         mean: Score::mean(&means).into(),
+        baselines: Default::default(),
     })
+}
+
+/// Sets the scores of those who know less beside the tracker's.
+fn baselines(
+    table: &mut Table,
+    arguments: &EvalArguments,
+    sequences: &[Sequence],
+    interrupt: &Interrupt,
+) -> eyre::Result<()> {
+    let others = [Tracker::Static, Tracker::Iou].into_iter();
+    for tracker in others.filter(|&tracker| tracker != arguments.tracker) {
+        let run = match tracker {
+            Tracker::Static => Run::default(),
+            _ => {
+                let keep = arguments.keep.as_ref();
+                let arguments = EvalArguments {
+                    tracker,
+                    keep: keep.map(|folder| folder.join(tracker.to_string())),
+                    ..arguments.clone()
+                };
+                run(&arguments, sequences, interrupt)?
+            }
+        };
+        let other = followed(tracker, sequences, &run, interrupt)?;
+        table.compare(&tracker.to_string(), &other);
+    }
+    Ok(())
 }
 
 /// Which objects an unprompted run found.

@@ -1,9 +1,10 @@
 //! What an evaluation found, as a table and as JSON.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table as Lines, presets};
 use eyre::WrapErr;
 use serde::Serialize;
 
@@ -35,10 +36,7 @@ pub(crate) struct Report {
 #[serde(untagged)]
 pub(crate) enum Rows {
     /// Objects that were shown.
-    Followed {
-        sequences: Vec<Followed>,
-        mean: Percent,
-    },
+    Followed(Table),
     /// Objects that were to be found.
     Found {
         sequences: Vec<Found>,
@@ -49,6 +47,26 @@ pub(crate) enum Rows {
     },
 }
 
+/// The objects that were shown, and their mean.
+#[derive(Debug, Serialize)]
+pub(crate) struct Table {
+    pub(crate) sequences: Vec<Followed>,
+    pub(crate) mean: Percent,
+    /// The means of others on the same objects.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) baselines: BTreeMap<String, Percent>,
+}
+
+impl Table {
+    /// Sets another tracker's scores on the same objects beside these.
+    pub(crate) fn compare(&mut self, name: &str, other: &Self) {
+        self.baselines.insert(name.into(), other.mean);
+        for (row, other) in self.sequences.iter_mut().zip(&other.sequences) {
+            row.baselines.insert(name.into(), other.score);
+        }
+    }
+}
+
 /// One object that was shown.
 #[derive(Debug, Serialize)]
 pub(crate) struct Followed {
@@ -57,6 +75,8 @@ pub(crate) struct Followed {
     pub(crate) frames: usize,
     #[serde(flatten)]
     pub(crate) score: Percent,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) baselines: BTreeMap<String, Percent>,
 }
 
 /// A score in percent, as the benchmark's tables have it.
@@ -127,17 +147,22 @@ impl Report {
         Ok(())
     }
 
-    fn table(&self) -> Table {
-        let mut table = Table::new();
+    fn table(&self) -> Lines {
+        let mut table = Lines::new();
         table.load_preset(presets::NOTHING);
         match &self.rows {
-            Rows::Followed { sequences, mean } => {
-                table.set_header(["sequence", "frames", "J", "F", "J&F"]);
+            Rows::Followed(Table {
+                sequences,
+                mean,
+                baselines,
+            }) => {
+                let header = ["sequence", "frames", "J", "F", "J&F"].map(str::to_string);
+                table.set_header(header.into_iter().chain(baselines.keys().cloned()));
                 for row in sequences {
-                    table.add_row(scored(&row.name, row.frames, row.score));
+                    table.add_row(scored(&row.name, row.frames, row.score, &row.baselines));
                 }
                 let frames = sequences.iter().map(|row| row.frames).sum();
-                table.add_row(scored("mean", frames, *mean));
+                table.add_row(scored("mean", frames, *mean, baselines));
             }
             Rows::Found {
                 sequences, found, ..
@@ -181,14 +206,18 @@ impl Report {
     }
 }
 
-fn scored(name: &str, frames: usize, score: Percent) -> [String; 5] {
-    [
-        name.into(),
-        frames.to_string(),
-        format!("{:.1}", score.j),
-        format!("{:.1}", score.f),
-        format!("{:.1}", score.j_and_f),
-    ]
+/// One line: a score, and the others' J&F.
+fn scored(
+    name: &str,
+    frames: usize,
+    score: Percent,
+    baselines: &BTreeMap<String, Percent>,
+) -> Vec<String> {
+    let mut cells = vec![name.to_string(), frames.to_string()];
+    let others = baselines.values().map(|other| other.j_and_f);
+    let numbers = [score.j, score.f, score.j_and_f].into_iter().chain(others);
+    cells.extend(numbers.map(|number| format!("{number:.1}")));
+    cells
 }
 
 #[cfg(test)]
@@ -202,31 +231,37 @@ mod tests {
             region: 0.5,
             contour: 0.25,
         };
+        let table = |score: Score| Table {
+            sequences: vec![Followed {
+                name: "dog".into(),
+                frames: 10,
+                score: score.into(),
+                baselines: BTreeMap::new(),
+            }],
+            mean: score.into(),
+            baselines: BTreeMap::new(),
+        };
+        let mut compared = table(score);
+        compared.compare("iou", &table(Score::default()));
         let report = Report {
             dataset: "d".into(),
-            tracker: "static".into(),
-            model: None,
+            tracker: "sam2".into(),
+            model: Some("nano".into()),
             prompt: Some(PromptKind::Mask),
             frames: 12,
             fps: Some(20.0),
-            rows: Rows::Followed {
-                sequences: vec![Followed {
-                    name: "dog".into(),
-                    frames: 10,
-                    score: score.into(),
-                }],
-                mean: score.into(),
-            },
+            rows: Rows::Followed(compared),
         };
         let mut out = Vec::new();
         report.print(&mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        assert!(text.starts_with("tracker static, prompt mask, 12 frames, 20.0 fps\n"));
+        assert!(text.starts_with("tracker sam2, model nano, prompt mask, 12 frames, 20.0 fps\n"));
         let last: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
-        assert_eq!(last, ["mean", "10", "50.0", "25.0", "37.5"]);
+        assert_eq!(last, ["mean", "10", "50.0", "25.0", "37.5", "0.0"]);
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["mean"]["j_and_f"], 37.5);
         assert_eq!(json["sequences"][0]["name"], "dog");
+        assert_eq!(json["sequences"][0]["baselines"]["iou"]["j"], 0.0);
         assert_eq!(json["prompt"], "mask");
     }
 }
