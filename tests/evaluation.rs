@@ -58,6 +58,8 @@ fn eval(folder: &Path, more: &[&str]) -> Output {
         .arg(folder)
         .args(more)
         .current_dir(root())
+        // Where the log of a failed run is left.
+        .env("TMPDIR", folder)
         .output()
         .unwrap()
 }

@@ -39,14 +39,17 @@ impl Graph {
         Ok(graph)
     }
 
-    /// Sets a variable of a node, whatever the graph or the environment say.
+    /// Sets a variable of a node, whatever the graph or the environment say. A node is known by its
+    /// program; its id may be another.
     pub(crate) fn set(&mut self, node: &str, variable: &str, value: &str) -> eyre::Result<()> {
         let name = self.name;
-        let found = self
-            .nodes()?
-            .iter_mut()
-            .find(|found| found.get("id").and_then(Value::as_str) == Some(node));
-        let node = found.ok_or_eyre(format!("{name} has no node {node}"))?;
+        let program = format!("tracklens-{node}");
+        let is_it = |found: &&mut Value| {
+            let path = found.get("path").and_then(Value::as_str);
+            path.is_some_and(|path| Path::new(path).file_name() == Some(program.as_ref()))
+        };
+        let found = self.nodes()?.iter_mut().find(is_it);
+        let node = found.ok_or_eyre(format!("{name} has no node {program}"))?;
         set(node, variable, value)
     }
 
@@ -115,13 +118,13 @@ mod tests {
 
     const TEXT: &str = "
 nodes:
-  - id: decoder
-    path: bin/decoder
+  - id: source
+    path: bin/tracklens-decoder
     outputs: [frames]
     output_types: { frames: tracklens/v1/Frames }
     env: { A: 1, B: 2 }
   - id: publisher
-    path: bin/decoder
+    path: bin/tracklens-publisher
 ";
 
     #[test]
@@ -132,12 +135,14 @@ nodes:
             .unwrap();
         assert!(format!("{missing:#}").contains("make build"), "{missing:#}");
         fs::create_dir(folder.path().join("bin")).unwrap();
-        fs::write(folder.path().join("bin/decoder"), "").unwrap();
+        for program in ["decoder", "publisher"] {
+            fs::write(folder.path().join(format!("bin/tracklens-{program}")), "").unwrap();
+        }
         let mut graph = Graph::parse("g.yml", folder.path().into(), TEXT).unwrap();
         graph.set("decoder", "B", "x: y").unwrap();
         graph.set_all("C", "5").unwrap();
         let error = graph.set("buffer", "B", "").unwrap_err();
-        assert_eq!(error.to_string(), "g.yml has no node buffer");
+        assert_eq!(error.to_string(), "g.yml has no node tracklens-buffer");
         let path = folder.path().join("out.yml");
         graph.write(&path).unwrap();
         let yaml: Value = serde_yaml::from_str(&fs::read_to_string(path).unwrap()).unwrap();

@@ -130,7 +130,7 @@ fn configured(
         return Ok(graph);
     }
     let model = models::find(&arguments.model)?;
-    graph.set("tracker", "SAM2_MODEL_SIZE", &model.name)?;
+    graph.set("sam2-tracker", "SAM2_MODEL_SIZE", &model.name)?;
     graph.set(
         "tracker",
         "SAM2_MODEL_DIR",
@@ -151,7 +151,7 @@ fn configured(
         &prompts.to_string_lossy(),
     )?;
     // What is shown to a tracker is wanted, however small it is.
-    graph.set("tracker", "MIN_OBJECT_AREA", "1")?;
+    graph.set("sam2-tracker", "MIN_OBJECT_AREA", "1")?;
     Ok(graph)
 }
 
