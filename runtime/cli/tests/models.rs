@@ -167,15 +167,56 @@ fn sizes_without_a_download_and_unknown_ones_are_explained() {
     tracklens
         .run(&["models", "verify", "large"])
         .refused(&["tracklens models list"]);
-    let checkpoint = tracklens.home.path().join("x.pt");
-    fs::write(&checkpoint, "x").unwrap();
-    let said = tracklens.run(&[
-        "models",
-        "export",
-        "tiny",
-        "--checkpoint",
-        checkpoint.to_str().unwrap(),
+}
+
+/// A stand-in for Python: makes "environments" that hold itself, writes down how it is called, and
+/// "exports" what lies in `ready`.
+const PYTHON: &str = r#"#!/bin/sh
+echo "$*" >> "$CALLS"
+case "$*" in
+*venv*) for folder; do :; done; mkdir -p "$folder/bin"; cp "$0" "$folder/bin/python" ;;
+*export.py*) for folder; do :; done; cp -r "$READY" "$folder" ;;
+esac
+"#;
+
+#[test]
+fn an_export_makes_its_python_once_and_checks_what_comes_out() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Tracklens::new();
+    let path = |name: &str| home.home.path().join(name);
+    let (calls, ready) = (path("calls"), path("ready"));
+    fs::write(path("python"), PYTHON).unwrap();
+    fs::set_permissions(path("python"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(&ready).unwrap();
+    for (name, file) in published("1") {
+        fs::write(ready.join(name), file).unwrap();
+    }
+    let tool = path("nodes/sam2-tracker/models/export");
+    fs::create_dir_all(&tool).unwrap();
+    fs::write(tool.join("export.py"), "").unwrap();
+    fs::write(tool.join("requirements.txt"), "torch").unwrap();
+    fs::write(path("x.pt"), "weights").unwrap();
+    let home = home
+        .env("CALLS", calls.to_str().unwrap())
+        .env("READY", ready.to_str().unwrap());
+    let export = || {
+        let line = "models export tiny --checkpoint x.pt --python ./python";
+        home.run(&line.split(' ').collect::<Vec<_>>())
+    };
+    export().well(&[
+        "perhaps one trained on from it",
+        "all 4 modules as described",
     ]);
-    // The project is found beside the binary.
-    assert_eq!(said.code, Some(2), "{said:?}");
+    export().well(&["all 4 modules as described"]);
+    home.run(&["models", "verify", "tiny"]).well(&["nano 1"]);
+    let said = fs::read_to_string(&calls).unwrap();
+    let said: Vec<&str> = said.lines().collect();
+    assert_eq!(said.len(), 4, "venv, pip, and the export twice: {said:#?}");
+    assert!(said[0].starts_with("-m venv --clear ") && said[1].contains("-r "));
+    let sha256 = sha256(b"weights");
+    let expected = format!("export.py --size tiny --sha256 {sha256} --checkpoint /");
+    assert!(said[3].starts_with(&expected), "{said:#?}");
+    fs::remove_file(ready.join("mask_decoder.onnx")).unwrap();
+    export().refused(&["no whole model", "mask_decoder"]);
+    home.run(&["models", "verify", "tiny"]).well(&["nano 1"]);
 }

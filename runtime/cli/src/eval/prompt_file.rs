@@ -16,7 +16,9 @@ use crate::args::PromptKind;
 struct FilePrompt {
     stream_id: String,
     frame: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     points: Vec<[f32; 2]>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     labels: Vec<i8>,
     #[serde(rename = "box", skip_serializing_if = "Option::is_none")]
     bbox: Option<[f32; 4]>,
@@ -100,6 +102,7 @@ mod tests {
         assert_eq!(click["points"], serde_json::json!([[4.5, 3.5]]));
         assert_eq!(click["labels"], serde_json::json!([1]));
         let by_mask = json(PromptKind::Mask);
+        assert_eq!(by_mask.as_object().unwrap().len(), 3, "a mask stands alone");
         assert_eq!(by_mask["mask"]["size"], serde_json::json!([8, 12]));
         let counts = by_mask["mask"]["counts"].as_str().unwrap();
         assert_eq!(Mask::decode(counts.as_bytes(), 12, 8).unwrap(), mask);

@@ -9,7 +9,8 @@ use std::process::Command;
 
 use eyre::{OptionExt, WrapErr};
 
-use super::{catalogue, checksum, folders, pull, verify};
+use super::catalogue::{self, Checkpoint};
+use super::{checksum, folders, pull, verify};
 use crate::args::ExportArguments;
 use crate::project;
 
@@ -29,20 +30,14 @@ pub(crate) fn export(arguments: &ExportArguments, out: &mut dyn Write) -> eyre::
         Some(folder) => folder.clone(),
         None => folders::home()?,
     };
-    let checkpoint = match &arguments.checkpoint {
-        Some(path) => {
-            pull::matches(path, known.sha256)?;
-            path.canonicalize()?
-        }
-        None => pull::checkpoint(name, None, &folders::home()?, out)?,
-    };
+    let (checkpoint, sha256) = weights(arguments, known, out)?;
     let python = environment(&tool.join("requirements.txt"), &arguments.python, out)?;
     let target = home.join(name);
-    let coming = home.join(format!(".{name}.exporting"));
+    let coming = std::path::absolute(home.join(format!(".{name}.exporting")))?;
     if coming.exists() {
         fs::remove_dir_all(&coming)?;
     }
-    fs::create_dir_all(&coming).wrap_err_with(|| format!("cannot make {}", coming.display()))?;
+    fs::create_dir_all(&home).wrap_err_with(|| format!("cannot make {}", home.display()))?;
     say(
         out,
         &format!("exporting {name} to {} (some minutes)", target.display()),
@@ -50,10 +45,10 @@ pub(crate) fn export(arguments: &ExportArguments, out: &mut dyn Write) -> eyre::
     let mut command = Command::new(&python);
     command
         .arg("export.py")
-        .args(["--config", name])
+        .args(["--size", name, "--sha256", &sha256])
         .arg("--checkpoint")
         .arg(&checkpoint)
-        .arg("--out")
+        .arg("--output")
         .arg(&coming)
         .current_dir(&tool);
     run(&mut command, "the export")?;
@@ -66,6 +61,32 @@ pub(crate) fn export(arguments: &ExportArguments, out: &mut dyn Write) -> eyre::
     pull::replace(&coming, &target)
         .wrap_err_with(|| format!("cannot put {} in place", target.display()))?;
     verify::verify(&target, out)
+}
+
+/// The checkpoint and its checksum: the given one, else the published one, downloaded where it is not
+/// there yet.
+fn weights(
+    arguments: &ExportArguments,
+    known: Checkpoint,
+    out: &mut dyn Write,
+) -> eyre::Result<(PathBuf, String)> {
+    let Some(path) = &arguments.checkpoint else {
+        let path = pull::checkpoint(&arguments.name, None, &folders::home()?, out)?;
+        return Ok((path, known.sha256.into()));
+    };
+    let (sha256, _) = checksum::sha256(path)
+        .wrap_err_with(|| format!("cannot read the checkpoint {}", path.display()))?;
+    if sha256 != known.sha256 {
+        say(
+            out,
+            &format!(
+                "{} is not the file that Meta published, but perhaps one trained on from it: taken as \
+                 it is (sha256 {sha256})",
+                path.display()
+            ),
+        )?;
+    }
+    Ok((path.canonicalize()?, sha256))
 }
 
 /// The Python of an environment with these requirements, made where it is missing or another's.

@@ -8,7 +8,7 @@ use eyre::WrapErr;
 use ureq::Agent;
 use ureq::http::StatusCode;
 
-use super::checksum::{self, SUMS, parse_sums};
+use super::checksum::{SUMS, parse_sums};
 use super::description::FILE;
 use super::download::{DownloadError, Wanted, client, fetch, text};
 use super::{catalogue, folders, verify};
@@ -193,16 +193,4 @@ pub(super) fn replace(new: &Path, target: &Path) -> std::io::Result<()> {
     }
     fs::rename(new, target)?;
     remove(&old)
-}
-
-/// Whether the checksum that is known for a file is that of the file.
-pub(crate) fn matches(path: &Path, sha256: &str) -> eyre::Result<()> {
-    let (found, size) =
-        checksum::sha256(path).wrap_err_with(|| format!("cannot read {}", path.display()))?;
-    eyre::ensure!(
-        found == sha256,
-        "{} ({size} bytes) is not the published checkpoint: expected sha256 {sha256}, found {found}",
-        path.display()
-    );
-    Ok(())
 }
