@@ -48,16 +48,30 @@ pub(super) fn run(
         None => temporary.path().to_path_buf(),
     };
     let result = run_in(&folder, arguments, sequences, interrupt);
-    // What went wrong stands in the log.
-    if result.is_err()
-        && arguments.keep.is_none()
-        && !interrupt.came()
-        && folder.join(LOG).is_file()
-    {
-        let kept = temporary.keep();
-        return result.wrap_err_with(|| format!("see {}", kept.join(LOG).display()));
+    let log = folder.join(LOG);
+    if result.is_ok() || interrupt.came() || !log.is_file() {
+        return result;
     }
-    result
+    // What went wrong stands in the log.
+    let cause = fs::read(&log)
+        .ok()
+        .and_then(|text| first_error(&String::from_utf8_lossy(&text)));
+    let log = match arguments.keep {
+        Some(_) => log,
+        None => temporary.keep().join(LOG),
+    };
+    let said = cause.map_or(String::new(), |cause| format!("; it begins with: {cause}"));
+    result.map_err(|error| eyre::eyre!("{error:#}\nsee {}{said}", log.display()))
+}
+
+/// The first error that a node tells of; others then complain that it is gone.
+fn first_error(log: &str) -> Option<String> {
+    log.lines()
+        .filter(|line| !line.contains("exited before"))
+        .find_map(|line| {
+            line.split_once("ERROR ")
+                .map(|(_, error)| error.trim().to_string())
+        })
 }
 
 fn run_in(
@@ -132,7 +146,7 @@ fn configured(
     let model = models::find(&arguments.model)?;
     graph.set("sam2-tracker", "SAM2_MODEL_SIZE", &model.name)?;
     graph.set(
-        "tracker",
+        "sam2-tracker",
         "SAM2_MODEL_DIR",
         &model.parent().to_string_lossy(),
     )?;
@@ -195,4 +209,22 @@ fn check(summary: &Summary, sequences: &[Sequence]) -> eyre::Result<()> {
     }
     eyre::ensure!(mistakes.is_empty(), "{}", mistakes.join("\n"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_is_that_of_the_node_that_failed() {
+        let log = "21:38 stdout decoder: Z ERROR Node tracker exited before initializing dora\n\
+            21:38 stdout tracker: 2026Z ERROR no model \"nano\" node=\"sam2-tracker\"\n\
+            21:39 ERROR  decoder: daemon exited with code 1\n";
+        let error = first_error(log);
+        assert_eq!(
+            error.as_deref(),
+            Some("no model \"nano\" node=\"sam2-tracker\"")
+        );
+        assert_eq!(first_error("INFO all well\n"), None);
+    }
 }
