@@ -1,8 +1,10 @@
 //! What can be typed.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 /// Follows every object in many videos at once.
 #[derive(Debug, Parser)]
@@ -26,6 +28,11 @@ pub enum Command {
     Render(RenderArguments),
     /// Print a table of the tracks in a file
     Tracks(TracksArguments),
+    /// Find out what models there are, get them, check them
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Measure a tracker on an annotated dataset
+    Eval(EvalArguments),
 }
 
 /// `tracklens config`.
@@ -102,4 +109,142 @@ pub struct TracksArguments {
     /// Rows to print, longest tracks first; 0 is all
     #[arg(long, default_value_t = 20)]
     pub limit: usize,
+}
+
+/// `tracklens models`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  tracklens models list
+  tracklens models export tiny            fetches the checkpoint where it is not there yet
+  tracklens models pull small --url https://example.org/sam2.1-small
+  tracklens models verify nano")]
+pub enum ModelsCommand {
+    /// Print the sizes, which are installed where, and what to type for the others
+    List,
+    /// Download a checkpoint, or a finished model from where somebody published it
+    Pull(PullArguments),
+    /// Make a model folder of a SAM 2.1 checkpoint (needs Python)
+    Export(ExportArguments),
+    /// Check that a model folder is complete and as its model.toml says
+    Verify(VerifyArguments),
+}
+
+/// `tracklens models pull`.
+#[derive(Debug, Args)]
+pub struct PullArguments {
+    /// The size: tiny, small, base or large; with --url any name
+    pub name: String,
+    /// A published model's address, where SHA256SUMS, model.toml and the modules lie; or a .pt file's
+    #[arg(long)]
+    pub url: Option<String>,
+    /// The folder to put it into [default: ~/.local/share/tracklens/models]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `tracklens models export`.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// The size: tiny, small, base or large
+    pub name: String,
+    /// The checkpoint; without it the one that `pull` downloads
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// The Python (3.10 or newer) that the exporter's own environment is made with
+    #[arg(long, value_name = "PY", default_value = "python3")]
+    pub python: PathBuf,
+    /// The folder to put the model into
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `tracklens models verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArguments {
+    /// A model folder, or the name of an installed model
+    pub model: String,
+}
+
+/// What the tracker is told of an object on its first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PromptKind {
+    /// The mask itself
+    Mask,
+    /// The mask's tight box
+    Box,
+    /// The one pixel deepest inside the mask
+    Click,
+}
+
+impl fmt::Display for PromptKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mask => "mask",
+            Self::Box => "box",
+            Self::Click => "click",
+        })
+    }
+}
+
+/// Who follows the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tracker {
+    /// sam2-tracker, through graphs/sam2.yml
+    Sam2,
+    /// iou-tracker, through graphs/file.yml: the track that lies on the object's first mask
+    Iou,
+    /// Nobody: the first mask, never moved
+    Static,
+}
+
+impl fmt::Display for Tracker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sam2 => "sam2",
+            Self::Iou => "iou",
+            Self::Static => "static",
+        })
+    }
+}
+
+/// `tracklens eval`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tracklens eval --dataset davis16 --model nano --prompt click
+  tracklens eval --dataset davis16 --tracker static
+  SAM2_PROMPT_STRATEGY=motion tracklens eval --dataset davis16 --discover --json found.json
+
+The dataset is a folder with Annotations/<sequence>/00000.png … and JPEGImages/<sequence>/00000.jpg …
+(or <sequence>.mp4). See docs/evaluation.md.")]
+pub struct EvalArguments {
+    /// The dataset's folder
+    #[arg(long, value_name = "DIR")]
+    pub dataset: PathBuf,
+    /// The model of sam2-tracker: an installed one's name, or its folder
+    #[arg(long, env = "SAM2_MODEL_SIZE", default_value = "nano")]
+    pub model: String,
+    /// How objects are shown to sam2-tracker
+    #[arg(long, value_enum, default_value = "mask")]
+    pub prompt: PromptKind,
+    /// Who follows them
+    #[arg(long, value_enum, default_value = "sam2")]
+    pub tracker: Tracker,
+    /// Set the J&F of `static` and `iou` beside the tracker's
+    #[arg(long, conflicts_with = "discover")]
+    pub baselines: bool,
+    /// Show nothing: see which objects are found
+    #[arg(long)]
+    pub discover: bool,
+    /// Only these sequences
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub sequences: Vec<String>,
+    /// Write the result as JSON, too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Keep the run's graph, prompts, tracks and log here
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
 }

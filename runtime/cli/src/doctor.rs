@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use crate::project;
+use crate::{models, project};
 
 /// Space in shared memory under which large frames leave the fast path, in kilobytes.
 const SMALL_SHM_KB: u64 = 300_000;
@@ -23,6 +23,7 @@ pub(crate) fn doctor(out: &mut dyn Write) -> eyre::Result<bool> {
         ffmpeg(),
         onnxruntime(),
         models(),
+        detector_models(),
         gpu(),
         shared_memory(),
     ];
@@ -91,9 +92,24 @@ fn onnxruntime() -> Finding {
 }
 
 fn models() -> Finding {
-    let found = project::models().filter(|path| path.is_dir());
+    let installed: Vec<String> = models::installed()
+        .iter()
+        .map(|model| format!("{} in {}", model.name, model.parent().display()))
+        .collect();
     Finding {
         what: "models",
+        found: match installed.is_empty() {
+            false => Ok(installed.join(", ")),
+            true => Err("none for sam2-tracker; type `tracklens models list`".into()),
+        },
+        needed: false,
+    }
+}
+
+fn detector_models() -> Finding {
+    let found = project::models().filter(|path| path.is_dir());
+    Finding {
+        what: "detectors",
         found: found.map(|path| path.display().to_string()).ok_or_else(|| {
             "no folder TRACKLENS_MODELS (graphs/legacy.yml looks there for yolox-nano)".into()
         }),

@@ -6,6 +6,8 @@ pub mod args;
 mod config;
 mod doctor;
 mod dora;
+mod eval;
+mod models;
 mod progress;
 mod project;
 mod render;
@@ -13,6 +15,7 @@ mod run;
 mod sources;
 mod summary;
 mod tracks;
+mod watch;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -29,6 +32,8 @@ pub fn carry_out(arguments: Arguments, out: &mut dyn Write) -> ExitCode {
         Command::Run(arguments) => run::run(&arguments, out),
         Command::Render(arguments) => render::render(&arguments, out),
         Command::Tracks(arguments) => tracks::tracks(&arguments, out),
+        Command::Models(command) => models::models(&command, out),
+        Command::Eval(arguments) => eval::eval(&arguments, out),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -2,26 +2,20 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use std::{env, fs};
 
 use comfy_table::{Table, presets};
 use eyre::WrapErr;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use tracklens_schemas::StreamId;
 
 use crate::args::RunArguments;
-use crate::dora::{Dataflow, LOG};
-use crate::progress::Progress;
+use crate::dora::LOG;
 use crate::summary::{self, Summary};
+use crate::watch::{Interrupt, watch};
 use crate::{project, sources, tracks};
 
 /// Frames on the contact sheet.
 const SHEET_FRAMES: usize = 12;
-/// How often the run is looked at.
-const INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) fn run(arguments: &RunArguments, out: &mut dyn Write) -> eyre::Result<bool> {
     let graph = &arguments.graph;
@@ -37,24 +31,9 @@ pub(crate) fn run(arguments: &RunArguments, out: &mut dyn Write) -> eyre::Result
     let folder = out_folder(arguments)?;
     let (variables, ids) = variables(arguments, own_sources, &folder)?;
 
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, interrupted.clone())?;
-    }
-    let mut dataflow = Dataflow::start(graph, &folder, &variables)?;
-    let mut progress = Progress::new(&folder)?;
-    let status = loop {
-        if let Some(status) = dataflow.ended()? {
-            break status;
-        }
-        if interrupted.load(Ordering::Relaxed) {
-            dataflow.stop()?;
-        }
-        progress.show(Summary::read(&folder).as_ref())?;
-        std::thread::sleep(INTERVAL);
-    };
-    progress.finish();
-    let stopped = interrupted.load(Ordering::Relaxed);
+    let interrupt = Interrupt::catch()?;
+    let status = watch(graph, &folder, &variables, &interrupt, |_| {})?;
+    let stopped = interrupt.came();
     if !status.success() && !stopped {
         writeln!(
             out,

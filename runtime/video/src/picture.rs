@@ -20,11 +20,13 @@ pub struct Picture {
     pts_ns: i64,
 }
 
-/// How a frame's pixels travel, or `None` where they must be converted first.
+/// How a frame's pixels travel, or `None` where they must be converted first. Luma travels in the
+/// limited range of video (16 to 235): what receivers assume, since a message does not say. Full-range
+/// frames, as JPEG and many phones have them, are therefore converted.
 pub(crate) fn encoding_of(frame: &Video) -> Option<PixelEncoding> {
     let upright = (0..frame.planes()).all(|plane| isize::try_from(frame.stride(plane)).is_ok());
     match frame.format() {
-        Pixel::YUV420P | Pixel::YUVJ420P if upright => Some(PixelEncoding::Yuv420p),
+        Pixel::YUV420P if upright => Some(PixelEncoding::Yuv420p),
         Pixel::NV12 if upright => Some(PixelEncoding::Nv12),
         _ => None,
     }

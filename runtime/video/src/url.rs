@@ -56,8 +56,27 @@ pub(crate) fn local_path(url: &str) -> Option<&str> {
     }
 }
 
+/// Numbers at which FFmpeg looks for the first picture of a sequence.
+const FIRST_NUMBERS: std::ops::Range<u32> = 0..5;
+
+/// The first picture of a numbered sequence, where the path is a pattern like `folder/%05d.jpg` (or
+/// `%d`) that FFmpeg will find pictures for.
+pub(crate) fn first_picture(pattern: &str) -> Option<std::path::PathBuf> {
+    let (before, rest) = pattern.rsplit_once('%')?;
+    let (width, after) = rest.split_once('d')?;
+    let digits: usize = match width.strip_prefix('0') {
+        Some(digits) => digits.parse().ok().filter(|&digits| digits < 20)?,
+        None if width.is_empty() => 0,
+        None => return None,
+    };
+    FIRST_NUMBERS
+        .map(|number| format!("{before}{number:0digits$}{after}").into())
+        .find(|path: &std::path::PathBuf| path.is_file())
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -87,5 +106,17 @@ mod tests {
             Some("/clips/at 12:30.mp4")
         );
         assert_eq!(local_path("rtsp://host/x"), None);
+    }
+
+    #[test]
+    fn numbered_pictures_are_found_by_their_pattern() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+        std::fs::write(path("00003.jpg"), "x").unwrap();
+        let found = first_picture(&path("%05d.jpg")).unwrap();
+        assert!(found.ends_with("00003.jpg"));
+        for pattern in ["%04d.jpg", "%d.jpg", "%5d.jpg", "%s.jpg", "%099d.jpg", "x.jpg"] {
+            assert_eq!(first_picture(&path(pattern)), None, "{pattern}");
+        }
     }
 }

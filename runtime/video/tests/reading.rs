@@ -279,3 +279,38 @@ fn sizes_are_those_that_ffprobe_tells() {
         assert!(ffprobe(&clip, "stream=width,height").starts_with(&size));
     }
 }
+
+#[test]
+fn full_range_pictures_come_out_in_the_range_of_video() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("white.jpg");
+    let (source, path_text) = ("color=white:size=64x48", path.to_str().unwrap());
+    ffmpeg(&["-f", "lavfi", "-i", source, "-frames:v", "1", path_text]);
+    let (pictures, _) = read(&path);
+    let luma = pixels(&pictures[0])[0];
+    assert!((233..=236).contains(&luma), "{luma}");
+}
+
+#[test]
+fn numbered_pictures_are_a_video() {
+    let folder = tempfile::tempdir().unwrap();
+    let pattern = folder.path().join("%05d.jpg");
+    ffmpeg(&[
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=rate=25:size=162x90",
+        "-frames:v",
+        "12",
+        "-start_number",
+        "0",
+        pattern.to_str().unwrap(),
+    ]);
+    let reader = open(&pattern).unwrap();
+    assert_eq!(reader.info().expected_frames, Some(12));
+    let (pictures, damage) = read(&pattern);
+    assert_eq!((pictures.len(), damage.any()), (12, false));
+    let missing = folder.path().join("%06d.jpg");
+    let refused = support::refusal(&missing);
+    assert!(matches!(refused, VideoError::NoSuchFile { .. }), "{refused}");
+}

@@ -87,7 +87,10 @@ fn check_file(path: &str, shown: &str) -> Result<(), VideoError> {
         Ok(file) if file.is_file() && file.len() == 0 => Err(VideoError::Empty { url }),
         Ok(_) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(VideoError::NoSuchFile { url })
+            match url::first_picture(path) {
+                Some(picture) => check_file(&picture.to_string_lossy(), shown),
+                None => Err(VideoError::NoSuchFile { url }),
+            }
         }
         Err(error) => Err(VideoError::Open {
             url,

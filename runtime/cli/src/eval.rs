@@ -1,0 +1,186 @@
+//! `tracklens eval`: how well a tracker follows the objects of an annotated dataset.
+
+use std::io::Write;
+
+use eyre::OptionExt;
+
+use crate::args::{EvalArguments, Tracker};
+use crate::watch::Interrupt;
+
+mod annotation;
+mod dataset;
+mod davis;
+mod discovery;
+mod distance;
+mod follow;
+mod graph;
+mod masks;
+mod prompt_count;
+mod prompt_file;
+mod report;
+mod run;
+
+use dataset::Sequence;
+use davis::Score;
+use masks::StreamMasks;
+use report::{Followed, Found, Report, Rows, Table};
+use run::{Run, run};
+
+pub(crate) fn eval(arguments: &EvalArguments, out: &mut dyn Write) -> eyre::Result<bool> {
+    let tracker = arguments.tracker;
+    eyre::ensure!(
+        !(arguments.discover && tracker == Tracker::Static),
+        "--discover needs a tracker that finds objects: sam2 or iou"
+    );
+    let interrupt = Interrupt::catch()?;
+    let sequences = dataset::read(&arguments.dataset, &arguments.sequences)?;
+    if !arguments.discover {
+        require_objects(&sequences)?;
+    }
+    let run = match tracker {
+        Tracker::Static => Run::default(),
+        Tracker::Sam2 | Tracker::Iou => run(arguments, &sequences, &interrupt)?,
+    };
+    let rows = if arguments.discover {
+        found(&sequences, &run, &interrupt)?
+    } else {
+        let mut table = followed(tracker, &sequences, &run, &interrupt)?;
+        if arguments.baselines {
+            baselines(&mut table, arguments, &sequences, &interrupt)?;
+        }
+        Rows::Followed(table)
+    };
+    let annotated = sequences.iter().map(|sequence| sequence.truth.len() as u64);
+    let report = Report {
+        dataset: arguments.dataset.display().to_string(),
+        tracker: tracker.to_string(),
+        model: (tracker == Tracker::Sam2).then(|| arguments.model.clone()),
+        prompt: (!arguments.discover && tracker == Tracker::Sam2).then_some(arguments.prompt),
+        frames: run.frames.max(annotated.sum()),
+        fps: run.fps,
+        rows,
+    };
+    if let Some(path) = &arguments.json {
+        report.write(path)?;
+    }
+    report.print(out)?;
+    Ok(true)
+}
+
+/// Every sequence must show what is to be followed.
+fn require_objects(sequences: &[Sequence]) -> eyre::Result<()> {
+    for sequence in sequences {
+        let first = sequence
+            .first()
+            .filter(|(_, annotation)| annotation.objects().is_empty());
+        if let Some((frame, _)) = first {
+            eyre::bail!(
+                "sequence {}: annotation {frame:05}.png shows no object, so there is nothing to follow",
+                sequence.id
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Scores of the objects that were shown.
+fn followed(
+    tracker: Tracker,
+    sequences: &[Sequence],
+    run: &Run,
+    interrupt: &Interrupt,
+) -> eyre::Result<Table> {
+    let nothing = StreamMasks::default();
+    let (mut rows, mut means) = (Vec::new(), Vec::new());
+    for sequence in sequences {
+        let (first, shown) = sequence
+            .first()
+            .ok_or_eyre("a sequence without annotations")?;
+        let tracks = run.streams.get(sequence.id.as_str()).unwrap_or(&nothing);
+        let pairs = follow::pair(shown.objects(), first, tracks, tracker == Tracker::Sam2);
+        for (&object, mask) in shown.objects() {
+            eyre::ensure!(
+                !interrupt.came(),
+                "interrupted while scoring {}",
+                sequence.id
+            );
+            let scores = follow::scores(sequence, object, |frame| match tracker {
+                Tracker::Static => Some(mask),
+                _ => tracks.mask(frame, *pairs.get(&object)?),
+            });
+            let score = Score::mean(&scores);
+            means.push(score);
+            rows.push(Followed {
+                name: name(sequence, object, shown.objects().len()),
+                frames: scores.len(),
+                score: score.into(),
+                baselines: Default::default(),
+            });
+        }
+    }
+    Ok(Table {
+        sequences: rows,
+        mean: Score::mean(&means).into(),
+        baselines: Default::default(),
+    })
+}
+
+/// Sets the scores of those who know less beside the tracker's.
+fn baselines(
+    table: &mut Table,
+    arguments: &EvalArguments,
+    sequences: &[Sequence],
+    interrupt: &Interrupt,
+) -> eyre::Result<()> {
+    let others = [Tracker::Static, Tracker::Iou].into_iter();
+    for tracker in others.filter(|&tracker| tracker != arguments.tracker) {
+        let run = match tracker {
+            Tracker::Static => Run::default(),
+            _ => {
+                let keep = arguments.keep.as_ref();
+                let arguments = EvalArguments {
+                    tracker,
+                    keep: keep.map(|folder| folder.join(tracker.to_string())),
+                    ..arguments.clone()
+                };
+                run(&arguments, sequences, interrupt)?
+            }
+        };
+        let other = followed(tracker, sequences, &run, interrupt)?;
+        table.compare(&tracker.to_string(), &other);
+    }
+    Ok(())
+}
+
+/// Which objects an unprompted run found.
+fn found(sequences: &[Sequence], run: &Run, interrupt: &Interrupt) -> eyre::Result<Rows> {
+    let nothing = StreamMasks::default();
+    let mut rows = Vec::new();
+    for sequence in sequences {
+        let tracks = run.streams.get(sequence.id.as_str()).unwrap_or(&nothing);
+        let objects = sequence.objects();
+        for &object in &objects {
+            eyre::ensure!(
+                !interrupt.came(),
+                "interrupted while scoring {}",
+                sequence.id
+            );
+            let best = discovery::best(sequence, object, tracks);
+            rows.push(Found::new(name(sequence, object, objects.len()), &best));
+        }
+    }
+    let count = rows.iter().filter(|row| row.found).count();
+    Ok(Rows::Found {
+        found: report::hundredths(count as f64 / rows.len().max(1) as f64),
+        sequences: rows,
+        prompts_per_frame: run.prompts_per_frame,
+    })
+}
+
+/// A sequence is called after itself, its objects with their numbers where there are several.
+fn name(sequence: &Sequence, object: u8, objects: usize) -> String {
+    match objects {
+        1 => sequence.id.to_string(),
+        _ => format!("{}/{object}", sequence.id),
+    }
+}
