@@ -6,12 +6,12 @@
 """
 
 import argparse
+import copy
 import os
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import onnxruntime as ort
 import torch
 
@@ -22,6 +22,7 @@ from folder import export_module, sample_inputs, write_toml
 from modules import MODULES
 
 TOLERANCE = {"float32": 1e-3, "float16": 5e-2}
+BFLOAT16_STEP = 1e-2  # memories are bfloat16: what rounds apart is one step of up to 1/128 apart
 
 
 def main() -> int:
@@ -105,24 +106,34 @@ def to_float16(path: Path) -> None:
 
 
 def verify(model, name: str, module, path: Path, tolerance: float) -> None:
-    """Compares the file with the PyTorch module for other counts than it was traced with."""
+    """Compares the file with the PyTorch module for other counts than it was traced with.
+
+    The truth is the module in double precision: with some weights single precision alone is off by more than the
+    tolerance, and then the file need only be as good as PyTorch's own single precision is.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    exact = copy.deepcopy(module).double()
     for counts in (dict(batch=1, memories=1, pointers=1, points=2), dict(batch=3, memories=5, pointers=2, points=4)):
         inputs = sample_inputs(model, seed=counts["batch"], **counts)[name]
         with torch.no_grad():
-            expected = module(**inputs)
-        expected = expected if isinstance(expected, tuple) else (expected,)
+            single = module(**inputs)
+            truth = exact(**{k: v.double() if v.is_floating_point() else v for k, v in inputs.items()})
         found = session.run(None, {k: v.numpy() for k, v in inputs.items()})
-        for output, e, f in zip(module.outputs, expected, found):
-            e = e.numpy()
-            worst = float(np.abs(e - f).max())
+        single, truth = (x if isinstance(x, tuple) else (x,) for x in (single, truth))
+        for output, f, s, t in zip(module.outputs, found, single, truth):
             # against the tensor's own magnitude: single values near zero have no relative error to speak of
-            relative = worst / max(float(np.abs(e).max()), 1e-6)
-            print(f"{name}.{output} B={counts['batch']}: max abs {worst:.2e}, relative {relative:.2e}")
-            if not relative <= tolerance:
-                raise ValueError(f"{name}.{output} differs from PyTorch by {relative:.2e}, more than {tolerance:.0e}")
+            scale = max(float(t.abs().max()), 1e-6)
+            onnx_error, torch_error = (float((x - t).abs().max()) / scale for x in (torch.from_numpy(f), s))
+            direct = float((torch.from_numpy(f) - s).abs().max())
+            print(
+                f"{name}.{output} B={counts['batch']}: from PyTorch {direct:.1e} abs, {direct / scale:.1e} relative; "
+                f"from double precision {onnx_error:.1e}, PyTorch's own {torch_error:.1e}"
+            )
+            allowed = max(tolerance, 2 * torch_error, BFLOAT16_STEP if output == "memory" else 0)
+            if not onnx_error <= allowed:
+                raise ValueError(f"{name}.{output} is off by {onnx_error:.1e}, more than {allowed:.1e}")
 
 
 if __name__ == "__main__":
