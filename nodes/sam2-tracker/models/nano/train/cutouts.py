@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--pool", required=True, help="folder of background images")
     parser.add_argument("--stills", required=True, help="folder of folders of images with masks")
     parser.add_argument("--out", required=True)
+    parser.add_argument("--scenes", type=int, default=350, help="most images of a source (but drawn ones)")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
     files = sorted(glob.glob(f"{args.pool}/*.jpg"))
@@ -75,11 +76,13 @@ def main():
             if held_out(f) != (part == "val"):
                 continue
             source = os.path.basename(os.path.dirname(f))
+            if len(scenes.get(source, [])) >= args.scenes:
+                continue
             image, ids = read(f[:-3] + "jpg"), cv2.imread(f, cv2.IMREAD_UNCHANGED)
             if image is None or ids is None or image.shape[:2] != ids.shape:
                 continue
             kinds = [i for i in np.unique(ids) if i]
-            for i in kinds[:6]:
+            for i in kinds[:3] if len(cutouts.get(source, [])) > 2 * args.scenes and "sprites" not in source else kinds[:6]:
                 piece = cut(image, (ids == i).astype(np.uint8))
                 if piece is not None:
                     cutouts.setdefault(source, []).append(piece)

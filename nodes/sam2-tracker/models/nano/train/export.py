@@ -48,9 +48,9 @@ pointers = 0
 
 [selection]
 multimask_tracking = {multimask}
-multimask_points = [0, 1]
+multimask_points = {points}
 stability_delta = 0.05
-stability_threshold = 0.98
+stability_threshold = {stability}
 """
 
 
@@ -144,16 +144,18 @@ def main():
     parser.add_argument("--out", required=True)
     parser.add_argument("--weights", default="average", choices=["average", "net"], help="moving average or last")
     parser.add_argument("--version", default="1")
-    parser.add_argument("--frames", type=int, default=5)
-    parser.add_argument("--stride", type=int, default=4)
+    parser.add_argument("--frames", type=int, default=2)
+    parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--conditioning", type=int, default=2)
-    parser.add_argument("--multimask", default="true", choices=["true", "false"], help="candidates 1 to 3 while tracking")
+    parser.add_argument("--multimask", default="false", choices=["true", "false"], help="candidates 1 to 3 while tracking")
+    parser.add_argument("--multimask-points", default="[0, 0]", help="numbers of points for which candidates 1 to 3 are used")
+    parser.add_argument("--stability", type=float, default=0.0, help="least stability of candidate 0")
     parser.add_argument("--opset", type=int, default=18)
     args = parser.parse_args()
     net = Nano().eval()
     net.load_state_dict(torch.load(args.checkpoint, map_location="cpu", weights_only=False)[args.weights])
     os.makedirs(args.out, exist_ok=True)
-    toml = TOML.format(version=args.version, frames=args.frames, stride=args.stride, conditioning=args.conditioning, multimask=args.multimask, **{k: v for k, v in globals().items() if isinstance(v, int)})
+    toml = TOML.format(version=args.version, frames=args.frames, stride=args.stride, conditioning=args.conditioning, multimask=args.multimask, points=args.multimask_points, stability=args.stability, **{k: v for k, v in globals().items() if isinstance(v, int)})
     for name, (inputs, dynamic, outputs) in examples().items():
         path = f"{args.out}/{name}.onnx"
         module = getattr(net, name)
