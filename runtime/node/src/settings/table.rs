@@ -360,14 +360,14 @@ pub static TABLE: &[Setting] = &[
     row(
         "PROMPT_MIN_IOU",
         number(0.0, 1.0),
-        All("0.7"),
+        All("0.5"),
         SAM2_TRACKER,
         "predicted IoU that a proposed mask must have to become an object",
     ),
     row(
         "PROMPT_MIN_STABILITY",
         number(0.0, 1.0),
-        All("0.85"),
+        All("0.6"),
         SAM2_TRACKER,
         "stability that a proposed mask must have to become an object",
     ),
