@@ -22,6 +22,7 @@ mod run;
 
 use dataset::Sequence;
 use davis::Score;
+use graph::Graph;
 use masks::StreamMasks;
 use report::{Followed, Found, Report, Rows, Table};
 use run::{Run, run};
@@ -32,6 +33,10 @@ pub(crate) fn eval(arguments: &EvalArguments, out: &mut dyn Write) -> eyre::Resu
         !(arguments.discover && tracker == Tracker::Static),
         "--discover needs a tracker that finds objects: sam2 or iou"
     );
+    if arguments.baselines {
+        // Whether it can be run is better known before the tracker's run than after.
+        Graph::read(run::IOU)?;
+    }
     let interrupt = Interrupt::catch()?;
     let sequences = dataset::read(&arguments.dataset, &arguments.sequences)?;
     if !arguments.discover {

@@ -115,7 +115,14 @@ mod tests {
         std::fs::write(path("00003.jpg"), "x").unwrap();
         let found = first_picture(&path("%05d.jpg")).unwrap();
         assert!(found.ends_with("00003.jpg"));
-        for pattern in ["%04d.jpg", "%d.jpg", "%5d.jpg", "%s.jpg", "%099d.jpg", "x.jpg"] {
+        for pattern in [
+            "%04d.jpg",
+            "%d.jpg",
+            "%5d.jpg",
+            "%s.jpg",
+            "%099d.jpg",
+            "x.jpg",
+        ] {
             assert_eq!(first_picture(&path(pattern)), None, "{pattern}");
         }
     }

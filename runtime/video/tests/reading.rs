@@ -312,5 +312,8 @@ fn numbered_pictures_are_a_video() {
     assert_eq!((pictures.len(), damage.any()), (12, false));
     let missing = folder.path().join("%06d.jpg");
     let refused = support::refusal(&missing);
-    assert!(matches!(refused, VideoError::NoSuchFile { .. }), "{refused}");
+    assert!(
+        matches!(refused, VideoError::NoSuchFile { .. }),
+        "{refused}"
+    );
 }

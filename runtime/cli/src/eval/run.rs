@@ -18,6 +18,9 @@ use crate::summary::{self, Summary};
 use crate::watch::{Interrupt, watch};
 use crate::{models, project};
 
+/// The trackers' graphs.
+const SAM2: &str = "graphs/sam2.yml";
+pub(super) const IOU: &str = "graphs/file.yml";
 /// Names of the files of a run, in its folder.
 const GRAPH: &str = "graph.yml";
 const PROMPTS: &str = "prompts.json";
@@ -131,8 +134,8 @@ fn configured(
         })
         .collect();
     let mut graph = match arguments.tracker {
-        Tracker::Sam2 => Graph::read("graphs/sam2.yml")?,
-        _ => Graph::read("graphs/file.yml")?,
+        Tracker::Sam2 => Graph::read(SAM2)?,
+        _ => Graph::read(IOU)?,
     };
     graph.set_all("FLOW_MODE", "lossless")?;
     graph.set_all("METRICS_ENABLED", "false")?;
