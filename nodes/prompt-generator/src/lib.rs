@@ -6,20 +6,31 @@
 //! out what live tracks cover already, and answers every frame in order. The same frames and tracks
 //! give the same prompts: nothing here takes anything from the clock or from chance.
 
+mod camera;
 mod coverage;
 mod error;
 mod grid;
+mod hybrid;
+mod motion;
 mod prompt_file;
 mod prompter;
 mod proposal;
+mod saliency;
 mod scene_cut;
+#[cfg(test)]
+mod scene_sketch;
+mod spectrum;
 mod strategy;
 
+pub use camera::{CameraMotion, Pyramid};
 pub use coverage::Coverage;
 pub use error::{PromptFileError, StrategyError};
 pub use grid::Grid;
+pub use hybrid::Hybrid;
+pub use motion::Motion;
 pub use prompt_file::PromptFile;
 pub use prompter::{Answer, Prompter, Rules, TracksUse};
 pub use proposal::{Candidate, Found, Proposal};
+pub use saliency::Saliency;
 pub use scene_cut::CutDetector;
 pub use strategy::{Frame, Strategies, Strategy, StrategyKind};

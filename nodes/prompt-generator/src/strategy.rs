@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracklens_schemas::{FrameIndex, Image, StreamId};
 
 use crate::prompt_file::HandMade;
-use crate::{Grid, PromptFile, Proposal, StrategyError};
+use crate::{Grid, Hybrid, Motion, PromptFile, Proposal, Saliency, StrategyError};
 
 /// A frame as strategies see it.
 #[derive(Clone, Copy, Debug)]
@@ -43,12 +43,24 @@ pub trait Strategy {
 pub enum StrategyKind {
     /// Points evenly over the frame.
     Grid,
+    /// What moves.
+    Motion,
+    /// What stands out.
+    Saliency,
+    /// All of these, joined and ranked.
+    Hybrid,
     /// Prompts from a file.
     File,
 }
 
 impl StrategyKind {
-    const ALL: [(&'static str, Self); 2] = [("grid", Self::Grid), ("file", Self::File)];
+    const ALL: [(&'static str, Self); 5] = [
+        ("grid", Self::Grid),
+        ("motion", Self::Motion),
+        ("saliency", Self::Saliency),
+        ("hybrid", Self::Hybrid),
+        ("file", Self::File),
+    ];
 
     /// The strategy of this name, as in `SAM2_PROMPT_STRATEGY`.
     ///
@@ -102,6 +114,9 @@ impl Strategies {
     pub fn make(&self) -> Box<dyn Strategy> {
         match self.kind {
             StrategyKind::Grid => Box::new(Grid::new(self.density)),
+            StrategyKind::Motion => Box::new(Motion::new(self.density)),
+            StrategyKind::Saliency => Box::new(Saliency::default()),
+            StrategyKind::Hybrid => Box::new(Hybrid::new(self.density)),
             StrategyKind::File => Box::new(HandMade::new(self.file.clone().unwrap_or_default())),
         }
     }

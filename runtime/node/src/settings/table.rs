@@ -187,10 +187,10 @@ pub static TABLE: &[Setting] = &[
     // Prompts.
     row(
         "SAM2_PROMPT_STRATEGY",
-        Kind::OneOf(&["grid", "file"]),
+        Kind::OneOf(&["grid", "motion", "saliency", "hybrid", "file"]),
         All("grid"),
         PROMPT_GENERATOR,
-        "where to look for objects: grid: points evenly over the frame; file: prompts of PROMPT_FILE",
+        "where to look for objects: on a grid, where something moves or stands out, all of these, or by PROMPT_FILE",
     ),
     row(
         "GRID_PROMPT_DENSITY",
