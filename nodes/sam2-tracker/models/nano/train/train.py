@@ -165,6 +165,7 @@ def main():
     parser.add_argument("--cache", required=True)
     parser.add_argument("--yolox", required=True, help="yolox_nano.onnx, the backbone and the detector (they are not trained further)")
     parser.add_argument("--out", required=True, help="folder of checkpoints: last.pt is resumed")
+    parser.add_argument("--start", help="weights to begin with where --out has no checkpoint yet, e.g. nano.pt")
     parser.add_argument("--minutes", type=float, default=10, help="length of this piece")
     parser.add_argument("--plan-minutes", type=float, default=90, help="length of the whole schedule, all pieces together")
     parser.add_argument("--rate", type=float, default=1e-3)
@@ -184,6 +185,8 @@ def main():
     if state is None:
         torch.manual_seed(args.seed)
         net = Nano()
+        if args.start:
+            net.load_state_dict(torch.load(args.start, map_location="cpu")["average"])
     if state is None or "image_encoder.detector.down1.0.conv.weight" not in state["net"]:
         load_yolox(net.image_encoder.backbone, net.image_encoder.detector, args.yolox)
     dev = torch.device(args.device)
