@@ -311,7 +311,7 @@ mod tests {
             let (a, b) = (forgetting.show(step, &rules), all.show(step, &rules));
             prop_assert_eq!(a.memories, b.memories);
             prop_assert_eq!(a.pointers, b.pointers);
-            prop_assert!(forgetting.recent.len() <= (frames + 1).max(pointers));
+            prop_assert!(forgetting.recent.len() <= frames + 1 + pointers);
             let tensors = forgetting.recent.iter().filter(|m| m.tensor.is_some());
             prop_assert!(tensors.count() <= frames + 1);
         }
