@@ -45,7 +45,9 @@ fn frame(info: &ImageInfo, number: u64) -> Vec<u8> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let folder = arguments.next().ok_or("usage: stages MODEL-FOLDER [FRAMES] [THREADS] [BATCH]")?;
+    let folder = arguments
+        .next()
+        .ok_or("usage: stages MODEL-FOLDER [FRAMES] [THREADS] [BATCH]")?;
     let frames: u64 = arguments.next().map_or(Ok(30), |text| text.parse())?;
     let threads = arguments.next().map_or(Ok(2), |text| text.parse())?;
     let max_batch = arguments.next().map_or(Ok(0), |text| text.parse())?;
@@ -56,7 +58,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         threads,
         ..SessionSettings::default()
     };
-    println!("{}, {threads} threads, {frames} frames, ms a frame", folder.config.model.name);
+    println!(
+        "{}, {threads} threads, {frames} frames, ms a frame",
+        folder.config.model.name
+    );
     for objects in [1, 4, 8, 16] {
         let engines = Engines::open(&folder, &sessions)?;
         let settings = TrackerSettings {
@@ -86,7 +91,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let start = Instant::now();
             let outcome = tracker.track(&id, &image, &prompts);
             if number < warm_up {
-                sums = outcome.stages.each().map(|(name, _)| (name, Duration::ZERO)).to_vec();
+                sums = outcome
+                    .stages
+                    .each()
+                    .map(|(name, _)| (name, Duration::ZERO))
+                    .to_vec();
                 continue;
             }
             total += start.elapsed();

@@ -81,7 +81,13 @@ impl CleanUp {
     }
 
     /// Flips the small regions of object or of background.
-    fn flip(&mut self, logits: &mut [f32], [height, width]: [usize; 2], limit: usize, object: bool) {
+    fn flip(
+        &mut self,
+        logits: &mut [f32],
+        [height, width]: [usize; 2],
+        limit: usize,
+        object: bool,
+    ) {
         self.seen.clear();
         self.seen.resize(logits.len(), false);
         let mut largest = 0;

@@ -78,11 +78,18 @@ impl Engines {
     /// What is missing or wrong with library, device or a module.
     pub fn open(folder: &ModelFolder, settings: &SessionSettings) -> Result<Self, ModelError> {
         let config = &folder.config;
-        let [image_encoder, memory_attention, mask_decoder, memory_encoder] = folder
+        let [
+            image_encoder,
+            memory_attention,
+            mask_decoder,
+            memory_encoder,
+        ] = folder
             .modules()
             .map(|(name, file)| (name, folder.path.join(&file.file)));
         let decoder_inputs = decoder_inputs(config);
-        let open = |(name, path): &(&'static str, std::path::PathBuf), inputs: &[Expected], outputs: &[Expected]| {
+        let open = |(name, path): &(&'static str, std::path::PathBuf),
+                    inputs: &[Expected],
+                    outputs: &[Expected]| {
             Engine::open(name, path, settings, inputs, outputs)
         };
         let (inputs, outputs) = encoder_tensors(config);
@@ -144,7 +151,10 @@ impl Features {
     pub fn tensors(&self) -> Result<[(&'static str, &[f32]); 4], InferenceError> {
         Ok([
             ("embedding", numbers("image_encoder", 1, &self.embedding)?),
-            ("embedding_no_memory", numbers("image_encoder", 1, &self.without_memory)?),
+            (
+                "embedding_no_memory",
+                numbers("image_encoder", 1, &self.without_memory)?,
+            ),
             ("high_res_0", numbers("image_encoder", 1, &self.high_res_0)?),
             ("high_res_1", numbers("image_encoder", 1, &self.high_res_1)?),
         ])
@@ -184,17 +194,31 @@ impl Modules for Engines {
         let engine = &mut self.memory_attention;
         let [channels, height, width] = self.geometry.embedding;
         let (objects, name) = (batch.objects, engine.name);
-        let memory = [objects, batch.memories, self.geometry.memory_channels, height, width];
+        let memory = [
+            objects,
+            batch.memories,
+            self.geometry.memory_channels,
+            height,
+            width,
+        ];
         let pointers = [objects, batch.pointers, channels];
         let times = [objects, batch.memories];
         let inputs = [
             ("embedding", (&frame.embedding).into()),
             ("memory", view(name, objects, memory, &batch.memory)?),
-            ("memory_time", view(name, objects, times, &batch.memory_time)?),
+            (
+                "memory_time",
+                view(name, objects, times, &batch.memory_time)?,
+            ),
             ("pointers", view(name, objects, pointers, &batch.pointer)?),
             (
                 "pointer_time",
-                view(name, objects, [objects, batch.pointers], &batch.pointer_time)?,
+                view(
+                    name,
+                    objects,
+                    [objects, batch.pointers],
+                    &batch.pointer_time,
+                )?,
             ),
         ];
         let mut outputs = engine.run(objects, inputs)?;
@@ -225,7 +249,12 @@ impl Modules for Engines {
         let embedding = match (look, alike) {
             (Look::Conditioned(value), _) => value.into(),
             (_, Some(value)) if objects == 1 => value.into(),
-            _ => view(name, objects, [objects, channels, height, width], &self.repeated)?,
+            _ => view(
+                name,
+                objects,
+                [objects, channels, height, width],
+                &self.repeated,
+            )?,
         };
         let [mask_height, mask_width] = self.mask_prompt;
         let masks = [objects, 1, mask_height, mask_width];
@@ -234,20 +263,50 @@ impl Modules for Engines {
             ("embedding", embedding),
             ("high_res_0", (&frame.high_res_0).into()),
             ("high_res_1", (&frame.high_res_1).into()),
-            ("point_coords", view(name, objects, [objects, points, 2], &prompts.coords)?),
-            ("point_labels", view(name, objects, [objects, points], &prompts.labels)?),
+            (
+                "point_coords",
+                view(name, objects, [objects, points, 2], &prompts.coords)?,
+            ),
+            (
+                "point_labels",
+                view(name, objects, [objects, points], &prompts.labels)?,
+            ),
             ("mask_prompt", view(name, objects, masks, &prompts.masks)?),
-            ("has_mask", view(name, objects, [objects], &prompts.has_mask)?),
+            (
+                "has_mask",
+                view(name, objects, [objects], &prompts.has_mask)?,
+            ),
         ];
         let outputs = engine.run(objects, inputs)?;
         let geometry = &self.geometry;
         let candidates = objects * geometry.candidates;
         let logits = candidates * geometry.mask_len();
-        copy(name, objects, &outputs, "mask_logits", logits, &mut out.logits)?;
+        copy(
+            name,
+            objects,
+            &outputs,
+            "mask_logits",
+            logits,
+            &mut out.logits,
+        )?;
         copy(name, objects, &outputs, "iou", candidates, &mut out.iou)?;
         let pointers = candidates * geometry.pointer_len();
-        copy(name, objects, &outputs, "pointers", pointers, &mut out.pointers)?;
-        copy(name, objects, &outputs, "object_score", objects, &mut out.object_score)
+        copy(
+            name,
+            objects,
+            &outputs,
+            "pointers",
+            pointers,
+            &mut out.pointers,
+        )?;
+        copy(
+            name,
+            objects,
+            &outputs,
+            "object_score",
+            objects,
+            &mut out.object_score,
+        )
     }
 
     fn remember(
@@ -263,8 +322,14 @@ impl Modules for Engines {
         let inputs = [
             ("embedding", (&frame.embedding).into()),
             ("mask_logits", view(name, objects, shape, &masks.logits)?),
-            ("object_score", view(name, objects, [objects, 1], &masks.object_score)?),
-            ("from_prompt", view(name, objects, [objects], &masks.from_prompt)?),
+            (
+                "object_score",
+                view(name, objects, [objects, 1], &masks.object_score)?,
+            ),
+            (
+                "from_prompt",
+                view(name, objects, [objects], &masks.from_prompt)?,
+            ),
         ];
         let outputs = engine.run(objects, inputs)?;
         let len = objects * self.geometry.memory_len();
@@ -292,7 +357,11 @@ impl Engine {
             if !expected.is_some_and(|expected| expected.matches(input.dtype())) {
                 let names = || inputs.iter().map(Expected::describe).collect::<Vec<_>>();
                 let expected = expected.map_or_else(|| names().join(" or "), Expected::describe);
-                return Err(wrong("input", expected, describe(input.name(), input.dtype())));
+                return Err(wrong(
+                    "input",
+                    expected,
+                    describe(input.name(), input.dtype()),
+                ));
             }
         }
         for expected in outputs {

@@ -62,8 +62,7 @@ impl Settings {
         let program = std::env::current_exe().ok();
         let current = std::env::current_dir().ok();
         let given: Vec<PathBuf> = self.sam2_model_dir.iter().cloned().collect();
-        let mut folders =
-            model_folder::search_path(&given, program.as_deref(), current.as_deref());
+        let mut folders = model_folder::search_path(&given, program.as_deref(), current.as_deref());
         folders.extend(self.tracklens_models.iter().cloned());
         let home = std::env::home_dir().map(|home| home.join(".local/share/tracklens/models"));
         folders.extend(home.filter(|folder| folder.is_dir()));
@@ -248,7 +247,11 @@ impl Node for Sam2Tracker {
             }
             // Frames of an earlier epoch wait for prompts that will not come.
             StreamEventKind::Opened => {
-                if self.pairing.epoch(&change.stream).is_some_and(|e| e < change.epoch) {
+                if self
+                    .pairing
+                    .epoch(&change.stream)
+                    .is_some_and(|e| e < change.epoch)
+                {
                     self.drain(ctx, &change.stream);
                 }
             }
@@ -451,7 +454,10 @@ impl Sam2Tracker {
             .collect();
         streams.sort_by(|a, b| a.stream.cmp(&b.stream));
         Snapshot {
-            run: self.snapshots.as_ref().map_or_else(String::new, |s| s.run.clone()),
+            run: self
+                .snapshots
+                .as_ref()
+                .map_or_else(String::new, |s| s.run.clone()),
             model: fingerprint(self.tracker.config()),
             last,
             streams,

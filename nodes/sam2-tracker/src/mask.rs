@@ -136,7 +136,11 @@ impl MaskPainter {
     }
 
     fn contested(&mut self) -> bool {
-        if self.spans.windows(2).all(|pair| pair[0].layer == pair[1].layer) {
+        if self
+            .spans
+            .windows(2)
+            .all(|pair| pair[0].layer == pair[1].layer)
+        {
             return false;
         }
         self.spans.sort_by_key(|span| (span.y0, span.layer));
@@ -245,11 +249,7 @@ fn close(open: &mut Option<usize>, end: usize, layer: usize, spans: &mut Vec<Spa
     if let Some(y0) = open.take()
         && y0 < end
     {
-        spans.push(Span {
-            layer,
-            y0,
-            y1: end,
-        });
+        spans.push(Span { layer, y0, y1: end });
     }
 }
 

@@ -89,7 +89,9 @@ impl MemoryBank {
     pub fn show(&self, step: u64, rules: &MemoryRules) -> Shown<'_> {
         let mut shown = Shown::default();
         for memory in &self.conditioning {
-            shown.memories.extend(memory.tensor.as_deref().map(|t| (0, t)));
+            shown
+                .memories
+                .extend(memory.tensor.as_deref().map(|t| (0, t)));
         }
         for time in (1..rules.frames as u64).rev() {
             let found = slot(step, time, rules.temporal_stride).and_then(|at| self.at(at));
@@ -103,7 +105,9 @@ impl MemoryBank {
                 .extend(past.map(|m| ((step - m.step) as f32, &*m.pointer)));
             for ago in 1..rules.pointers as u64 {
                 let memory = step.checked_sub(ago).and_then(|at| self.at(at));
-                shown.pointers.extend(memory.map(|m| (ago as f32, &*m.pointer)));
+                shown
+                    .pointers
+                    .extend(memory.map(|m| (ago as f32, &*m.pointer)));
             }
         }
         shown
@@ -307,7 +311,7 @@ mod tests {
             let (a, b) = (forgetting.show(step, &rules), all.show(step, &rules));
             prop_assert_eq!(a.memories, b.memories);
             prop_assert_eq!(a.pointers, b.pointers);
-            prop_assert!(forgetting.recent.len() <= (frames + 1).max(pointers));
+            prop_assert!(forgetting.recent.len() <= frames + 1 + pointers);
             let tensors = forgetting.recent.iter().filter(|m| m.tensor.is_some());
             prop_assert!(tensors.count() <= frames + 1);
         }

@@ -354,12 +354,21 @@ fn sha256(path: &Path) -> std::io::Result<String> {
 /// Where models are looked for: the given folders first, then what lies beside the program (a
 /// checkout, an unpacked release) or above the folder it runs in.
 #[must_use]
-pub fn search_path(given: &[PathBuf], program: Option<&Path>, current: Option<&Path>) -> Vec<PathBuf> {
+pub fn search_path(
+    given: &[PathBuf],
+    program: Option<&Path>,
+    current: Option<&Path>,
+) -> Vec<PathBuf> {
     let mut folders = given.to_vec();
     let above = |path: &Path| -> Vec<PathBuf> {
         path.ancestors()
             .skip(1)
-            .flat_map(|folder| [folder.join("models"), folder.join("nodes/sam2-tracker/models")])
+            .flat_map(|folder| {
+                [
+                    folder.join("models"),
+                    folder.join("nodes/sam2-tracker/models"),
+                ]
+            })
             .collect()
     };
     folders.extend(program.map(above).unwrap_or_default());

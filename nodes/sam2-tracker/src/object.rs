@@ -91,11 +91,21 @@ mod tests {
         let seen = Mask::from_bitmap(&[0, 1, 0, 0], 2, 2);
         let none = Mask::empty(2, 2);
         let mut states = Vec::new();
-        for mask in [&seen, &seen, &none].into_iter().chain([&none; 8]).chain([&seen]) {
+        for mask in [&seen, &seen, &none]
+            .into_iter()
+            .chain([&none; 8])
+            .chain([&seen])
+        {
             states.push(object.publish(mask.clone(), 2.0).state);
         }
-        assert_eq!(states[..3], [TrackState::New, TrackState::Tracked, TrackState::Occluded]);
-        assert_eq!(states[9..], [TrackState::Occluded, TrackState::Lost, TrackState::Tracked]);
+        assert_eq!(
+            states[..3],
+            [TrackState::New, TrackState::Tracked, TrackState::Occluded]
+        );
+        assert_eq!(
+            states[9..],
+            [TrackState::Occluded, TrackState::Lost, TrackState::Tracked]
+        );
     }
 
     #[test]

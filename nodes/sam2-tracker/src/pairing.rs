@@ -122,7 +122,10 @@ impl Pairing {
     /// Streams with frames that wait.
     #[must_use]
     pub fn waiting(&self) -> Vec<StreamId> {
-        let waiting = self.queues.iter().filter(|(_, queue)| !queue.frames.is_empty());
+        let waiting = self
+            .queues
+            .iter()
+            .filter(|(_, queue)| !queue.frames.is_empty());
         let mut streams: Vec<StreamId> = waiting.map(|(stream, _)| stream.clone()).collect();
         streams.sort();
         streams
@@ -238,6 +241,9 @@ mod tests {
         pairing.prompts(header(1), vec![]);
         assert!(pairing.take(&header(2)).is_empty());
         assert_eq!(pairing.take_orphans(), [header(1)]);
-        assert_eq!(pairing.prompts(header(2), vec![prompt(2)]), Some(vec![prompt(2)]));
+        assert_eq!(
+            pairing.prompts(header(2), vec![prompt(2)]),
+            Some(vec![prompt(2)])
+        );
     }
 }

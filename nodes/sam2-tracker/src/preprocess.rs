@@ -111,12 +111,16 @@ impl Preprocessor {
             // Plane, its width, samples between neighbours, channel; one a row.
             let full = |channel| (planes[0], width, 3, channel);
             let sources = match image.info.encoding {
-                PixelEncoding::Yuv420p => {
-                    [(planes[0], width, 1, 0), (planes[1], cw, 1, 0), (planes[2], cw, 1, 0)]
-                }
-                PixelEncoding::Nv12 => {
-                    [(planes[0], width, 1, 0), (planes[1], cw, 2, 0), (planes[1], cw, 2, 1)]
-                }
+                PixelEncoding::Yuv420p => [
+                    (planes[0], width, 1, 0),
+                    (planes[1], cw, 1, 0),
+                    (planes[2], cw, 1, 0),
+                ],
+                PixelEncoding::Nv12 => [
+                    (planes[0], width, 1, 0),
+                    (planes[1], cw, 2, 0),
+                    (planes[1], cw, 2, 1),
+                ],
                 PixelEncoding::Rgb8 => [full(0), full(1), full(2)],
                 PixelEncoding::Bgr8 => [full(2), full(1), full(0)],
             };
@@ -177,7 +181,11 @@ impl Preprocessor {
 impl Factors {
     /// Brightness and chroma rows become red, green and blue, 0 to 255.
     fn apply(&self, [first, second, third]: &mut [Vec<f32>; 3]) {
-        for ((a, b), c) in first.iter_mut().zip(second.iter_mut()).zip(third.iter_mut()) {
+        for ((a, b), c) in first
+            .iter_mut()
+            .zip(second.iter_mut())
+            .zip(third.iter_mut())
+        {
             let y = (*a - self.black) * self.brightness;
             let (u, v) = (*b - 128.0, *c - 128.0);
             *a = (y + self.v_in_red * v).clamp(0.0, 255.0);

@@ -22,8 +22,10 @@ impl Axis {
         let mut longest = 0;
         for cell in 0..to {
             let center = scale * (cell as f64 + 0.5);
-            let first = ((center - widened + 0.5).floor().max(0.0) as usize).min(from.saturating_sub(1));
-            let end = ((center + widened + 0.5).floor() as usize).clamp(first + 1, from.max(first + 1));
+            let first =
+                ((center - widened + 0.5).floor().max(0.0) as usize).min(from.saturating_sub(1));
+            let end =
+                ((center + widened + 0.5).floor() as usize).clamp(first + 1, from.max(first + 1));
             let raw = (first..end).map(|at| {
                 let distance = (at as f64 + 0.5 - center) / widened;
                 (1.0 - distance.abs()).max(0.0)

@@ -215,7 +215,9 @@ impl<M: Modules> Observer<M> {
         look: Look<'_, M::Conditioned>,
     ) -> Result<(), InferenceError> {
         let (modules, prompts, decoded) = (&mut self.modules, &self.prompts, &mut self.decoded);
-        timed(&mut self.times.decode, || modules.decode(frame, look, prompts, decoded))
+        timed(&mut self.times.decode, || {
+            modules.decode(frame, look, prompts, decoded)
+        })
     }
 
     fn encode_masks(
@@ -224,7 +226,9 @@ impl<M: Modules> Observer<M> {
         memories: &mut Vec<Arc<[f32]>>,
     ) -> Result<(), InferenceError> {
         let (modules, masks, memory) = (&mut self.modules, &self.masks, &mut self.memory);
-        timed(&mut self.times.remember, || modules.remember(frame, masks, memory))?;
+        timed(&mut self.times.remember, || {
+            modules.remember(frame, masks, memory)
+        })?;
         let len = self.config.geometry.memory_len();
         memories.extend(self.memory.chunks_exact(len).map(Arc::from));
         Ok(())
@@ -247,7 +251,8 @@ impl<M: Modules> Observer<M> {
             chosen.resize(cells, NO_OBJECT);
         }
         let len = geometry.pointer_len();
-        let pointers = &self.decoded.pointers[(object * candidates + choice.pointer) * len..][..len];
+        let pointers =
+            &self.decoded.pointers[(object * candidates + choice.pointer) * len..][..len];
         Sighting {
             logits: chosen,
             pointer: pointers.into(),
@@ -261,7 +266,12 @@ impl<M: Modules> Observer<M> {
     fn give(&self, mask: &Mask, sighting: &mut Sighting) {
         let input = [self.config.input.height, self.config.input.width];
         let cells: Vec<f32> = shrink(mask, input).into_iter().map(logit).collect();
-        resize(&cells, input, self.config.geometry.mask, &mut sighting.logits);
+        resize(
+            &cells,
+            input,
+            self.config.geometry.mask,
+            &mut sighting.logits,
+        );
         sighting.iou = 1.0;
         sighting.object_score = GIVEN[0];
     }

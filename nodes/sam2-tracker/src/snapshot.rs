@@ -116,7 +116,10 @@ struct MemoryEntry {
 /// What names a model's memories: they mean nothing to another.
 #[must_use]
 pub fn fingerprint(config: &ModelConfig) -> String {
-    format!("{} {}", config.model.name, config.modules.memory_encoder.sha256)
+    format!(
+        "{} {}",
+        config.model.name, config.modules.memory_encoder.sha256
+    )
 }
 
 impl StreamSnapshot {
@@ -198,7 +201,11 @@ impl Snapshot {
             epoch: stream.epoch,
             step: stream.step,
             next_id: stream.next_id,
-            objects: stream.objects.iter().map(|o| describe(o, &mut numbers)).collect(),
+            objects: stream
+                .objects
+                .iter()
+                .map(|o| describe(o, &mut numbers))
+                .collect(),
         });
         let description = Description {
             streams: streams.collect(),
@@ -229,14 +236,20 @@ impl Snapshot {
             return Err("it is no snapshot of this node".into());
         }
         if magic != MAGIC {
-            return Err(format!("its version is {}, expected {}", magic[7], MAGIC[7]));
+            return Err(format!(
+                "its version is {}, expected {}",
+                magic[7], MAGIC[7]
+            ));
         }
         let (checksum, rest) = bytes.split_at_checked(32).ok_or_else(cut)?;
         if Sha256::digest(rest).as_slice() != checksum {
             return Err("its checksum is wrong".into());
         }
         let (length, rest) = rest.split_at_checked(8).ok_or_else(cut)?;
-        let length = length.iter().rev().fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
+        let length = length
+            .iter()
+            .rev()
+            .fold(0_u64, |n, byte| n << 8 | u64::from(*byte));
         let length = usize::try_from(length).map_err(|_| cut())?;
         if length > MAX_DESCRIPTION {
             return Err("its description is too long".into());
@@ -318,7 +331,11 @@ impl MemoryEntry {
             let (head, rest) = numbers.split_at_checked(count.checked_mul(4)?)?;
             *numbers = rest;
             let floats = head.chunks_exact(4);
-            Some(floats.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+            Some(
+                floats
+                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                    .collect(),
+            )
         };
         let [tensor, pointer] = self.sizes;
         let tensor = take(tensor)?;
@@ -451,7 +468,12 @@ mod tests {
         for length in 0..whole.len() {
             assert!(Snapshot::from_bytes(&whole[..length]).is_err());
         }
-        for (place, word) in [(0, "no snapshot"), (7, "version"), (20, "checksum"), (60, "checksum")] {
+        for (place, word) in [
+            (0, "no snapshot"),
+            (7, "version"),
+            (20, "checksum"),
+            (60, "checksum"),
+        ] {
             let mut bytes = whole.clone();
             bytes[place] ^= 0x10;
             let reason = Snapshot::from_bytes(&bytes).unwrap_err();

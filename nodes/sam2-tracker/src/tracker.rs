@@ -9,9 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracklens_schemas::{
-    FrameId, Image, Mask, Prompt, StreamId, Track, TrackId, TracksStatus,
-};
+use tracklens_schemas::{FrameId, Image, Mask, Prompt, StreamId, Track, TrackId, TracksStatus};
 
 use crate::bitmap::{Bitmap, CleanUp};
 use crate::mask::MaskPainter;
@@ -403,11 +401,14 @@ impl<M: Modules> Tracker<M> {
             .collect();
         let seen = self.observer.observe(&features, &shown)?;
         let memories = self.observer.remember(&features, &seen, false)?;
-        let mut seen = seen.into_iter().zip(memories).map(|(sighting, memory)| Newborn {
-            sighting,
-            given: None,
-            memory,
-        });
+        let mut seen = seen
+            .into_iter()
+            .zip(memories)
+            .map(|(sighting, memory)| Newborn {
+                sighting,
+                given: None,
+                memory,
+            });
         let mut all = Vec::with_capacity(state.objects.len());
         for at in 0..state.objects.len() {
             match corrected.iter().find(|(corrected, _)| *corrected == at) {
@@ -465,11 +466,15 @@ impl<M: Modules> Tracker<M> {
         let mut chosen = self.settings.proposals.choose(&proposals, living);
         // A mask that was given counts even where it is smaller than a cell.
         let given = |at: &usize| matches!(questions[*at].target, Target::Mask(_));
-        chosen.extend((0..questions.len()).filter(|at| given(at) && proposals[*at].bitmap.area() == 0));
+        chosen.extend(
+            (0..questions.len()).filter(|at| given(at) && proposals[*at].bitmap.area() == 0),
+        );
         chosen.sort_unstable();
         let kept = sightings.into_iter().enumerate();
         let kept = kept.filter(|(at, _)| chosen.binary_search(at).is_ok());
-        let kept = kept.map(|(at, sighting)| (&questions[at], sighting)).collect();
+        let kept = kept
+            .map(|(at, sighting)| (&questions[at], sighting))
+            .collect();
         self.remembered(features, kept)
     }
 
@@ -499,15 +504,31 @@ impl<M: Modules> Tracker<M> {
             if let Target::Mask(mask) = &question.target {
                 let memory = self.observer.remember_given(features, mask, &sighting)?;
                 let given = Some(mask.clone());
-                all.push((at, Newborn { sighting, given, memory }));
+                all.push((
+                    at,
+                    Newborn {
+                        sighting,
+                        given,
+                        memory,
+                    },
+                ));
             }
         }
-        let (places, sightings): (Vec<usize>, Vec<Sighting>) =
-            asked.into_iter().map(|(at, (_, sighting))| (at, sighting)).unzip();
+        let (places, sightings): (Vec<usize>, Vec<Sighting>) = asked
+            .into_iter()
+            .map(|(at, (_, sighting))| (at, sighting))
+            .unzip();
         let memories = self.observer.remember(features, &sightings, true)?;
         let asked = places.into_iter().zip(sightings).zip(memories);
         all.extend(asked.map(|((at, sighting), memory)| {
-            (at, Newborn { sighting, given: None, memory })
+            (
+                at,
+                Newborn {
+                    sighting,
+                    given: None,
+                    memory,
+                },
+            )
         }));
         all.sort_by_key(|(at, _)| *at);
         Ok(all.into_iter().map(|(_, newborn)| newborn).collect())
@@ -568,9 +589,15 @@ impl<M: Modules> Tracker<M> {
             _ => looks.iter().map(|(s, _)| Bitmap::new(&s.logits)).collect(),
         };
         let looks = looks.into_iter().map(|(sighting, _)| sighting);
-        let looks = state.objects.iter().map(|object| object.id).zip(looks).collect();
+        let looks = state
+            .objects
+            .iter()
+            .map(|object| object.id)
+            .zip(looks)
+            .collect();
         let before = std::mem::replace(&mut state.sightings, looks);
-        self.observer.give_back(before.into_iter().map(|(_, sighting)| sighting));
+        self.observer
+            .give_back(before.into_iter().map(|(_, sighting)| sighting));
         let past = PastFrame {
             frame: id.frame,
             step: state.step,
@@ -609,7 +636,9 @@ impl<M: Modules> Tracker<M> {
             self.clean_up.run(&mut sighting.logits, cells, limit);
         }
         let logits: Vec<&[f32]> = looks.iter().map(|(s, _)| s.logits.as_slice()).collect();
-        let masks = self.painter.paint(&logits, cells, size, self.settings.exclusive);
+        let masks = self
+            .painter
+            .paint(&logits, cells, size, self.settings.exclusive);
         let tracks: Vec<Track> = state
             .objects
             .iter_mut()
@@ -629,7 +658,10 @@ impl<M: Modules> Tracker<M> {
         looks.retain(|_| stay.next().unwrap_or(true));
         // An object that is forgotten on this frame has no row of its own any more.
         let mut stay = stays.into_iter();
-        tracks.into_iter().filter(|_| stay.next().unwrap_or(true)).collect()
+        tracks
+            .into_iter()
+            .filter(|_| stay.next().unwrap_or(true))
+            .collect()
     }
 
     /// Which objects have been the same as an older one for too long.
@@ -672,4 +704,3 @@ impl Sighting {
         }
     }
 }
-

@@ -1,6 +1,11 @@
 //! The modules and the whole loop against values of the reference (tests/golden, written by
 //! models/export/goldens.py from `transformers`' Sam2VideoModel with random weights).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs
+)]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -75,7 +80,9 @@ fn engines() -> Option<Engines> {
 /// Largest difference over largest reference value.
 fn difference(found: &[f32], reference: &[f32]) -> f32 {
     assert_eq!(found.len(), reference.len());
-    let scale = reference.iter().fold(1e-6_f32, |most, value| most.max(value.abs()));
+    let scale = reference
+        .iter()
+        .fold(1e-6_f32, |most, value| most.max(value.abs()));
     let pairs = found.iter().zip(reference);
     pairs.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs())) / scale
 }
@@ -95,18 +102,33 @@ fn golden_modules() {
     let Some(mut engines) = engines() else { return };
     let golden = tensors("modules.safetensors");
     let data = |name: &str| golden[name].data.clone();
-    let frame = engines.encode_image(&data("image_encoder.in.image")).unwrap();
+    let frame = engines
+        .encode_image(&data("image_encoder.in.image"))
+        .unwrap();
     for (name, value) in frame.tensors().unwrap() {
-        assert_close(name, value, &data(&format!("image_encoder.out.{name}")), 1e-3);
+        assert_close(
+            name,
+            value,
+            &data(&format!("image_encoder.out.{name}")),
+            1e-3,
+        );
     }
     let features = |module: &str| {
-        let embedding = golden.get(&format!("{module}.in.embedding")).map(|t| t.data.clone());
-        let fine = |name: &str| golden.get(&format!("{module}.in.{name}")).map(|t| t.data.clone());
+        let embedding = golden
+            .get(&format!("{module}.in.embedding"))
+            .map(|t| t.data.clone());
+        let fine = |name: &str| {
+            golden
+                .get(&format!("{module}.in.{name}"))
+                .map(|t| t.data.clone())
+        };
         (embedding, fine("high_res_0"), fine("high_res_1"))
     };
 
     let (embedding, ..) = features("memory_attention");
-    let at_hand = engines.features(embedding.as_deref().unwrap(), None, None).unwrap();
+    let at_hand = engines
+        .features(embedding.as_deref().unwrap(), None, None)
+        .unwrap();
     let memory = |name: &str| data(&format!("memory_attention.in.{name}"));
     let shape = &golden["memory_attention.in.memory"].shape;
     let batch = MemoryBatch {
@@ -120,13 +142,26 @@ fn golden_modules() {
     };
     let conditioned = engines.attend(&at_hand, &batch).unwrap();
     let (_, found) = conditioned.try_extract_tensor::<f32>().unwrap();
-    assert_close("conditioned", found, &data("memory_attention.out.conditioned"), 1e-3);
+    assert_close(
+        "conditioned",
+        found,
+        &data("memory_attention.out.conditioned"),
+        1e-3,
+    );
 
     let (embedding, fine_0, fine_1) = features("mask_decoder");
     let embedding = embedding.unwrap();
     let shape = golden["mask_decoder.in.embedding"].shape.clone();
-    let at_hand = engines.features(&embedding[..embedding.len() / shape[0]], fine_0.as_deref(), fine_1.as_deref()).unwrap();
-    let value = ort::value::Tensor::from_array((shape.clone(), embedding)).unwrap().into_dyn();
+    let at_hand = engines
+        .features(
+            &embedding[..embedding.len() / shape[0]],
+            fine_0.as_deref(),
+            fine_1.as_deref(),
+        )
+        .unwrap();
+    let value = ort::value::Tensor::from_array((shape.clone(), embedding))
+        .unwrap()
+        .into_dyn();
     let asked = |name: &str| data(&format!("mask_decoder.in.{name}"));
     let prompts = PromptBatch {
         objects: shape[0],
@@ -137,18 +172,27 @@ fn golden_modules() {
         has_mask: asked("has_mask"),
     };
     let mut out = Decoded::default();
-    engines.decode(&at_hand, Look::Conditioned(&value), &prompts, &mut out).unwrap();
+    engines
+        .decode(&at_hand, Look::Conditioned(&value), &prompts, &mut out)
+        .unwrap();
     for (name, found) in [
         ("mask_logits", &out.logits),
         ("iou", &out.iou),
         ("pointers", &out.pointers),
         ("object_score", &out.object_score),
     ] {
-        assert_close(name, found, &data(&format!("mask_decoder.out.{name}")), 1e-3);
+        assert_close(
+            name,
+            found,
+            &data(&format!("mask_decoder.out.{name}")),
+            1e-3,
+        );
     }
 
     let (embedding, ..) = features("memory_encoder");
-    let at_hand = engines.features(embedding.as_deref().unwrap(), None, None).unwrap();
+    let at_hand = engines
+        .features(embedding.as_deref().unwrap(), None, None)
+        .unwrap();
     let shape = &golden["memory_encoder.in.mask_logits"].shape;
     let masks = MaskBatch {
         objects: shape[0],
@@ -181,7 +225,9 @@ fn resized(clip: &HashMap<String, Tensor>, frame: usize) -> (ImageInfo, Vec<u8>)
 fn golden_preprocessing() {
     let clip = tensors("clip.safetensors");
     let frames = &clip["frames"];
-    let [_, height, width, _] = frames.shape[..] else { panic!() };
+    let [_, height, width, _] = frames.shape[..] else {
+        panic!()
+    };
     let mut input = folder().config.input;
     (input.mean, input.std) = ([0.0; 3], [1.0 / 255.0; 3]);
     let mut preprocessor = Preprocessor::new(&input, ColourMatrix::default());
@@ -194,7 +240,11 @@ fn golden_preprocessing() {
         let info = ImageInfo::new(width as u32, height as u32, PixelEncoding::Rgb8);
         let found = preprocessor.run(&Image::new(info, &pixels).unwrap());
         let reference = &clip["resized"].data[frame * cells..][..cells];
-        let worst = found.iter().zip(reference).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = found
+            .iter()
+            .zip(reference)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         // The reference rounds to bytes.
         assert!(worst <= 0.52, "frame {frame}: {worst} of 255");
     }
@@ -231,7 +281,10 @@ fn prompts(clip: &HashMap<String, Tensor>, frame: usize) -> (Vec<Prompt>, Vec<Co
             continue;
         }
         match frame {
-            9 => corrections.push(Correction { object: TrackId(object), prompt }),
+            9 => corrections.push(Correction {
+                object: TrackId(object),
+                prompt,
+            }),
             _ => new.push(prompt),
         }
     }
@@ -243,7 +296,10 @@ fn golden_loop() {
     let Some(engines) = engines() else { return };
     let (clip, golden) = (tensors("clip.safetensors"), tensors("loop.safetensors"));
     let settings = TrackerSettings {
-        proposals: ProposalRules { min_iou: -1.0, ..ProposalRules::default() },
+        proposals: ProposalRules {
+            min_iou: -1.0,
+            ..ProposalRules::default()
+        },
         duplicate_iou: 2.0,
         exclusive: false,
         clean_cells: 0,
@@ -266,23 +322,48 @@ fn golden_loop() {
         let expected: Vec<u32> = (1..=3)
             .filter(|object| golden.contains_key(&format!("{frame}.{object}.mask_logits")))
             .collect();
-        let ids: Vec<u32> = outcome.tracks.iter().map(|track| track.track_id.0).collect();
+        let ids: Vec<u32> = outcome
+            .tracks
+            .iter()
+            .map(|track| track.track_id.0)
+            .collect();
         assert_eq!(ids, expected, "frame {frame}");
         let (_, state) = tracker.streams().next().unwrap();
         for (track, (id, sighting)) in outcome.tracks.iter().zip(&state.sightings) {
             assert_eq!(track.track_id, *id);
             let key = format!("{frame}.{}", id.0);
             let reference = |name: &str| &golden[&format!("{key}.{name}")].data;
-            assert_close(&format!("{key} logits"), &sighting.logits, reference("mask_logits"), 1e-3);
-            assert_close(&format!("{key} pointer"), &sighting.pointer, reference("pointer"), 1e-3);
-            assert_close(&format!("{key} iou"), &[sighting.iou], reference("iou"), 1e-3);
+            assert_close(
+                &format!("{key} logits"),
+                &sighting.logits,
+                reference("mask_logits"),
+                1e-3,
+            );
+            assert_close(
+                &format!("{key} pointer"),
+                &sighting.pointer,
+                reference("pointer"),
+                1e-3,
+            );
+            assert_close(
+                &format!("{key} iou"),
+                &[sighting.iou],
+                reference("iou"),
+                1e-3,
+            );
             let score = [sighting.object_score];
-            assert_close(&format!("{key} score"), &score, reference("object_score"), 1e-3);
+            assert_close(
+                &format!("{key} score"),
+                &score,
+                reference("object_score"),
+                1e-3,
+            );
             let packed = &golden[&format!("{key}.mask")];
             let bitmap: Vec<u8> = (0..info.source_height as usize)
                 .flat_map(|y| {
                     let row = &packed.data[y * packed.shape[1]..][..packed.shape[1]];
-                    (0..info.source_width as usize).map(move |x| (row[x / 8] as u8 >> (7 - x % 8)) & 1)
+                    (0..info.source_width as usize)
+                        .map(move |x| (row[x / 8] as u8 >> (7 - x % 8)) & 1)
                 })
                 .collect();
             let mask = Mask::from_bitmap(&bitmap, info.source_width, info.source_height);

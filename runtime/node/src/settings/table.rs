@@ -401,7 +401,10 @@ pub static TABLE: &[Setting] = &[
     ),
     row(
         "RETRY_DELAY_MS",
-        Kind::Integer { min: 0, max: 60_000 },
+        Kind::Integer {
+            min: 0,
+            max: 60_000,
+        },
         All("100"),
         SAM2_TRACKER,
         "pause before each further attempt",

@@ -1,0 +1,320 @@
+//! The loop's own decisions, with a model that is plain arithmetic: an object is what is as bright
+//! as the place that was pointed at.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tracklens_sam2_tracker::modules::{Decoded, Look, MaskBatch, MemoryBatch, PromptBatch};
+use tracklens_sam2_tracker::{
+    InferenceError, Late, ModelConfig, Modules, Outcome, ProposalRules, Tracker, TrackerSettings,
+};
+use tracklens_schemas::{
+    Epoch, FrameId, FrameIndex, Image, ImageInfo, PixelEncoding, Prompt, TrackState, TracksStatus,
+};
+
+const SIDE: usize = 16;
+const CELLS: usize = SIDE * SIDE;
+
+/// Bright places: a pointer is a brightness.
+struct Brightness {
+    /// Inferences that will fail.
+    failures: Rc<Cell<u32>>,
+    encoded: Rc<Cell<u32>>,
+}
+
+impl Brightness {
+    fn mask(frame: &[f32], level: f32, out: &mut Decoded) {
+        let logits = frame.iter().map(|cell| 5.0 - (cell - level).abs());
+        let start = out.logits.len();
+        out.logits.extend(logits);
+        let seen = out.logits[start..].iter().any(|logit| *logit > 0.0);
+        out.iou.push(0.9);
+        out.pointers.push(level);
+        out.object_score
+            .push(if seen && level > 20.0 { 5.0 } else { -5.0 });
+    }
+}
+
+impl Modules for Brightness {
+    type Frame = Vec<f32>;
+    type Conditioned = Vec<f32>;
+
+    fn mask_prompt(&self) -> [usize; 2] {
+        [SIDE, SIDE]
+    }
+
+    fn encode_image(&mut self, pixels: &[f32]) -> Result<Vec<f32>, InferenceError> {
+        if self.failures.get() > 0 {
+            self.failures.set(self.failures.get() - 1);
+            return Err(InferenceError {
+                module: "image_encoder",
+                objects: 1,
+                reason: "out of memory".into(),
+            });
+        }
+        self.encoded.set(self.encoded.get() + 1);
+        Ok(pixels[..CELLS].to_vec())
+    }
+
+    fn attend(&mut self, _: &Vec<f32>, batch: &MemoryBatch) -> Result<Vec<f32>, InferenceError> {
+        // The conditioning frame's pointer comes first.
+        Ok(batch.pointer.chunks(batch.pointers).map(|p| p[0]).collect())
+    }
+
+    fn decode(
+        &mut self,
+        frame: &Vec<f32>,
+        look: Look<'_, Vec<f32>>,
+        prompts: &PromptBatch,
+        out: &mut Decoded,
+    ) -> Result<(), InferenceError> {
+        *out = Decoded::default();
+        for object in 0..prompts.objects {
+            let level = match look {
+                Look::Conditioned(levels) => levels[object],
+                _ => {
+                    let at = &prompts.coords[object * prompts.points * 2..];
+                    frame[at[1] as usize * SIDE + at[0] as usize]
+                }
+            };
+            Self::mask(frame, level, out);
+        }
+        Ok(())
+    }
+
+    fn remember(
+        &mut self,
+        _: &Vec<f32>,
+        masks: &MaskBatch,
+        out: &mut Vec<f32>,
+    ) -> Result<(), InferenceError> {
+        out.clear();
+        out.resize(masks.objects, 1.0);
+        Ok(())
+    }
+}
+
+fn config() -> ModelConfig {
+    let module = |name: &str| format!("[modules.{name}]\nfile = \"\"\nsha256 = \"\"\n");
+    let modules: String = [
+        "image_encoder",
+        "memory_attention",
+        "mask_decoder",
+        "memory_encoder",
+    ]
+    .map(module)
+    .concat();
+    let text = format!(
+        "[model]\nname = \"brightness\"\nfamily = \"nano\"\n\
+         [input]\nwidth = {SIDE}\nheight = {SIDE}\nmean = [0, 0, 0]\n\
+         std = [0.003921569, 0.003921569, 0.003921569]\n\
+         [geometry]\nembedding = [1, 1, 1]\nhigh_res_0 = [1, 1, 1]\nhigh_res_1 = [1, 1, 1]\n\
+         memory_channels = 1\nmask = [{SIDE}, {SIDE}]\ncandidates = 1\n\
+         [memory]\nframes = 3\nconditioning_frames = 1\npointers = 4\n\
+         [selection]\nmultimask_tracking = true\nmultimask_points = [0, 1]\n\
+         stability_delta = 0.05\nstability_threshold = 0.9\n{modules}"
+    );
+    toml::from_str(&text).unwrap()
+}
+
+struct Stand {
+    tracker: Tracker<Brightness>,
+    failures: Rc<Cell<u32>>,
+    encoded: Rc<Cell<u32>>,
+    frame: u64,
+}
+
+impl Stand {
+    fn new(change: impl Fn(&mut TrackerSettings)) -> Self {
+        let mut settings = TrackerSettings {
+            proposals: ProposalRules {
+                min_area: 4,
+                ..ProposalRules::default()
+            },
+            retries: 1,
+            retry_delay: Duration::ZERO,
+            ..TrackerSettings::default()
+        };
+        change(&mut settings);
+        let (failures, encoded) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let model = Brightness {
+            failures: failures.clone(),
+            encoded: encoded.clone(),
+        };
+        Self {
+            tracker: Tracker::new(model, config(), settings),
+            failures,
+            encoded,
+            frame: 0,
+        }
+    }
+
+    fn id(frame: u64, epoch: u32) -> FrameId {
+        FrameId {
+            stream: "s".parse().unwrap(),
+            epoch: Epoch(epoch),
+            frame: FrameIndex(frame),
+        }
+    }
+
+    /// A frame with 4×4 squares of these brightnesses, from the left; 0 is none.
+    fn see(&mut self, squares: &[u8], prompts: &[Prompt]) -> Outcome {
+        self.see_in(0, squares, prompts)
+    }
+
+    fn see_in(&mut self, epoch: u32, squares: &[u8], prompts: &[Prompt]) -> Outcome {
+        let mut pixels = vec![0_u8; 3 * CELLS];
+        for (at, level) in squares.iter().enumerate() {
+            for y in 4..8 {
+                for x in 4 * at..4 * at + 4 {
+                    pixels[3 * (y * SIDE + x)..][..3].fill(*level);
+                }
+            }
+        }
+        let info = ImageInfo::new(SIDE as u32, SIDE as u32, PixelEncoding::Rgb8);
+        let id = Self::id(self.frame, epoch);
+        self.frame += 1;
+        self.tracker
+            .track(&id, &Image::new(info, &pixels).unwrap(), prompts)
+    }
+}
+
+fn point(square: u32, strategy: &str) -> Prompt {
+    Prompt {
+        prompt_id: square,
+        points: vec![[4.0 * square as f32 + 1.5, 5.5]],
+        labels: vec![1],
+        bbox: None,
+        mask: None,
+        score: 1.0,
+        strategy: strategy.into(),
+    }
+}
+
+fn states(outcome: &Outcome) -> Vec<(u32, TrackState)> {
+    outcome
+        .tracks
+        .iter()
+        .map(|t| (t.track_id.0, t.state))
+        .collect()
+}
+
+#[test]
+fn objects_keep_their_ids_while_they_move_hide_and_come_back() {
+    use TrackState::{New, Occluded, Tracked};
+    let mut stand = Stand::new(|_| {});
+    let prompts = [point(0, "grid"), point(2, "grid")];
+    assert_eq!(
+        states(&stand.see(&[100, 0, 200], &prompts)),
+        [(1, New), (2, New)]
+    );
+    let moved = stand.see(&[0, 100, 200], &[]);
+    assert_eq!(states(&moved), [(1, Tracked), (2, Tracked)]);
+    assert_eq!(moved.tracks[0].bbox.to_array(), [4.0, 4.0, 8.0, 8.0]);
+    assert_eq!(
+        states(&stand.see(&[0, 0, 200], &[])),
+        [(1, Occluded), (2, Tracked)]
+    );
+    assert_eq!(
+        states(&stand.see(&[100, 0, 200], &[])),
+        [(1, Tracked), (2, Tracked)]
+    );
+    assert_eq!(stand.encoded.get(), 4, "a frame is encoded once");
+}
+
+#[test]
+fn a_lost_object_is_forgotten_and_its_id_never_used_again() {
+    let mut stand = Stand::new(|settings| settings.lost_frames = 10);
+    stand.see(&[100], &[point(0, "grid")]);
+    for _ in 0..10 {
+        assert_eq!(stand.see(&[0], &[]).tracks.len(), 1);
+    }
+    assert!(stand.see(&[0], &[]).tracks.is_empty());
+    assert_eq!(states(&stand.see(&[100], &[point(0, "grid")]))[0].0, 2);
+    let reopened = stand.see_in(1, &[100], &[point(0, "grid")]);
+    assert_eq!(states(&reopened), [(3, TrackState::New)]);
+}
+
+#[test]
+fn what_is_followed_is_not_taken_twice_unless_asked_for() {
+    let mut stand = Stand::new(|_| {});
+    stand.see(&[100], &[point(0, "grid")]);
+    assert_eq!(stand.see(&[100], &[point(0, "grid")]).tracks.len(), 1);
+    assert_eq!(stand.see(&[100], &[point(0, "file")]).tracks.len(), 2);
+    // The younger of the two goes after a while.
+    stand.see(&[100], &[]);
+    let after = stand.see(&[100], &[]);
+    assert_eq!(states(&after), [(1, TrackState::Tracked)]);
+}
+
+#[test]
+fn one_object_too_many_is_refused_and_counted_until_another_is_lost() {
+    let mut stand = Stand::new(|settings| {
+        settings.max_objects = 2;
+        settings.lost_frames = 1000;
+    });
+    let prompts = [point(0, "grid"), point(1, "grid"), point(2, "grid")];
+    let full = stand.see(&[100, 150, 200], &prompts);
+    assert_eq!((full.tracks.len(), full.refused), (2, 1));
+    for _ in 0..9 {
+        stand.see(&[0, 150, 200], &[]);
+    }
+    let taken = stand.see(&[0, 150, 200], &[point(2, "grid")]);
+    assert_eq!((taken.refused, states(&taken)[1].0), (0, 3));
+}
+
+#[test]
+fn a_failure_is_tried_again_then_the_last_result_is_held() {
+    let mut stand = Stand::new(|_| {});
+    stand.failures.set(2);
+    let none = stand.see(&[100], &[point(0, "grid")]);
+    assert_eq!((none.status, none.tracks.len()), (TracksStatus::Failed, 0));
+    stand.failures.set(1);
+    let again = stand.see(&[100], &[point(0, "grid")]);
+    assert_eq!((again.status, again.tracks.len()), (TracksStatus::Ok, 1));
+    stand.failures.set(2);
+    let held = stand.see(&[0, 100], &[]);
+    assert_eq!(
+        (held.status, &held.tracks),
+        (TracksStatus::Held, &again.tracks)
+    );
+    assert!(held.error.unwrap().to_string().contains("out of memory"));
+    assert_eq!(stand.see(&[0, 100], &[]).tracks[0].bbox.x0, 4.0);
+}
+
+#[test]
+fn a_late_prompt_is_applied_on_its_frame_and_brought_forward() {
+    let mut stand = Stand::new(|settings| settings.past_frames = 3);
+    for squares in [[100, 0, 0], [0, 100, 0], [0, 0, 100]] {
+        stand.see(&squares, &[]);
+    }
+    let encoded = stand.encoded.get();
+    let late = stand
+        .tracker
+        .late(&Stand::id(0, 0), &[point(0, "grid")])
+        .unwrap();
+    assert!(
+        matches!(late, Late::Begun { ref objects, .. } if objects.len() == 1),
+        "{late:?}"
+    );
+    assert_eq!(stand.encoded.get(), encoded, "nothing is encoded twice");
+    let now = stand.see(&[0, 100, 0], &[]);
+    assert_eq!(states(&now), [(1, TrackState::New)]);
+    assert_eq!((now.tracks[0].bbox.x0, now.tracks[0].age), (4.0, 4));
+    let forgotten = stand
+        .tracker
+        .late(&Stand::id(0, 0), &[point(0, "grid")])
+        .unwrap();
+    assert_eq!(forgotten, Late::Forgotten);
+}
+
+#[test]
+fn useless_prompts_are_named_and_the_frame_is_tracked() {
+    let mut stand = Stand::new(|_| {});
+    let mut background = point(0, "grid");
+    background.labels = vec![0];
+    let outcome = stand.see(&[100], &[background, point(0, "grid")]);
+    assert_eq!((outcome.bad_prompts.len(), outcome.tracks.len()), (1, 1));
+}
