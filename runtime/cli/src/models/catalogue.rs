@@ -49,7 +49,7 @@ const fn sam2(
 pub(crate) static SIZES: [Size; 5] = [
     Size {
         name: "nano",
-        parameters: "1 to 4 M",
+        parameters: "1.4 M",
         licence: "Apache-2.0",
         checkpoint: None,
     },
