@@ -71,7 +71,7 @@ impl Motion {
             self.history.clear();
             self.seen = 0;
         }
-        let remember = self.seen % SPACING == 0;
+        let remember = self.seen.is_multiple_of(SPACING);
         self.seen += 1;
         if !(remember || frame.look) {
             return None;

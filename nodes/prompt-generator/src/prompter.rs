@@ -237,7 +237,7 @@ impl Prompter {
         let interval = self.rules.interval.max(1);
         let scheduled = match self.last {
             Some(last) => index.0 / interval > last.0 / interval,
-            None => index.0 % interval == 0 || self.rules.tracks == TracksUse::Newest,
+            None => index.0.is_multiple_of(interval) || self.rules.tracks == TracksUse::Newest,
         };
         self.look_pending |= scheduled || cut;
         let blind = match self.rules.tracks {

@@ -246,14 +246,13 @@ impl Node for Sam2Tracker {
                 self.tracker.release(&change.stream);
             }
             // Frames of an earlier epoch wait for prompts that will not come.
-            StreamEventKind::Opened => {
+            StreamEventKind::Opened
                 if self
                     .pairing
                     .epoch(&change.stream)
-                    .is_some_and(|e| e < change.epoch)
-                {
-                    self.drain(ctx, &change.stream);
-                }
+                    .is_some_and(|e| e < change.epoch) =>
+            {
+                self.drain(ctx, &change.stream);
             }
             _ => {}
         }
