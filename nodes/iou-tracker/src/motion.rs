@@ -83,26 +83,13 @@ impl Foreground {
     fn is_ghost(&self, blob: &Blob) -> bool {
         let width = self.luma.width;
         let (mut frame_edges, mut background_edges) = (0.0_f32, 0.0_f32);
-        let mut compare = |inside: usize, outside: usize| {
+        blob.outline(width, |inside, outside| {
             if self.bitmap.get(outside) == Some(&0) {
                 let edge = |plane: &[f32]| (plane[inside] - plane[outside]).abs();
                 frame_edges += edge(&self.luma.pixels);
                 background_edges += edge(self.model.background());
             }
-        };
-        for run in &blob.runs {
-            let row = run.y * width;
-            if run.x0 > 0 {
-                compare(row + run.x0, row + run.x0 - 1);
-            }
-            if run.x1 < width {
-                compare(row + run.x1 - 1, row + run.x1);
-            }
-            for x in run.x0..run.x1 {
-                compare(row + x, (row + x).wrapping_sub(width));
-                compare(row + x, row + x + width);
-            }
-        }
+        });
         background_edges > GHOST_RATIO * frame_edges
     }
 

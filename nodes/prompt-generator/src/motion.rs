@@ -209,7 +209,7 @@ fn contrast(scene: &[f32], now: &Pyramid) -> Vec<f32> {
 fn is_ghost(blob: &Blob, bitmap: &[u8], scene: &[f32], now: &Pyramid) -> bool {
     let (width, now) = (now.finest().width, &now.finest().pixels);
     let (mut frame_edges, mut scene_edges) = (0.0_f32, 0.0_f32);
-    let mut compare = |inside: usize, outside: usize| {
+    blob.outline(width, |inside, outside| {
         if bitmap.get(outside) == Some(&0) {
             let edge = |plane: &[f32]| (plane[inside] - plane[outside]).abs();
             let (in_frame, in_scene) = (edge(now), edge(scene));
@@ -219,20 +219,7 @@ fn is_ghost(blob: &Blob, bitmap: &[u8], scene: &[f32], now: &Pyramid) -> bool {
                 scene_edges += in_scene;
             }
         }
-    };
-    for run in &blob.runs {
-        let row = run.y * width;
-        if run.x0 > 0 {
-            compare(row + run.x0, row + run.x0 - 1);
-        }
-        if run.x1 < width {
-            compare(row + run.x1 - 1, row + run.x1);
-        }
-        for x in run.x0..run.x1 {
-            compare(row + x, (row + x).wrapping_sub(width));
-            compare(row + x, row + x + width);
-        }
-    }
+    });
     scene_edges > GHOST_RATIO * frame_edges
 }
 

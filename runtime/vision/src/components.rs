@@ -26,6 +26,24 @@ pub struct Blob {
 }
 
 impl Blob {
+    /// Visits the places of the outline in a row-major bitmap of this width: a pixel of the blob and
+    /// a neighbour that may lie outside of it. A neighbour above or below the bitmap is past its end.
+    pub fn outline(&self, width: usize, mut visit: impl FnMut(usize, usize)) {
+        for run in &self.runs {
+            let row = run.y * width;
+            if run.x0 > 0 {
+                visit(row + run.x0, row + run.x0 - 1);
+            }
+            if run.x1 < width {
+                visit(row + run.x1 - 1, row + run.x1);
+            }
+            for x in run.x0..run.x1 {
+                visit(row + x, (row + x).wrapping_sub(width));
+                visit(row + x, row + x + width);
+            }
+        }
+    }
+
     /// COCO runs (column by column, background first) of the blob in a bitmap of this height and
     /// width.
     #[must_use]
