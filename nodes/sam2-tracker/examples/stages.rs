@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tracklens_onnx::SessionSettings;
-use tracklens_sam2_tracker::{Engines, ModelFolder, Tracker, TrackerSettings};
+use tracklens_sam2::{Engines, ModelFolder};
+use tracklens_sam2_tracker::{Tracker, TrackerSettings};
 use tracklens_schemas::{
     Epoch, FrameId, FrameIndex, Image, ImageInfo, Mask, PixelEncoding, Prompt,
 };

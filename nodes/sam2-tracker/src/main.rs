@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use tracklens_node::pairing::{Pair, Pairing};
 use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, Work};
 use tracklens_onnx::{Device, SessionSettings};
-use tracklens_sam2_tracker::model_folder::{self, ModelFolder};
-use tracklens_sam2_tracker::pairing::Pairing;
+use tracklens_sam2::{Engines, ModelFolder, ProposalRules, model_folder};
 use tracklens_sam2_tracker::snapshot::{Snapshot, SnapshotWriter, StreamSnapshot, fingerprint};
-use tracklens_sam2_tracker::{Engines, Late, Outcome, ProposalRules, Tracker, TrackerSettings};
+use tracklens_sam2_tracker::{Late, Outcome, Tracker, TrackerSettings};
 use tracklens_schemas::arrow::array::ArrayRef;
 use tracklens_schemas::{
     Header, Image, Metadata, Prompt, StreamEventKind, StreamId, TracksInfo, TracksStatus, prompts,
@@ -361,7 +361,7 @@ impl Sam2Tracker {
         }
     }
 
-    fn work_off(&mut self, ctx: &mut Context<Rows>, pair: tracklens_sam2_tracker::pairing::Pair) {
+    fn work_off(&mut self, ctx: &mut Context<Rows>, pair: Pair) {
         let frame = pair.frame;
         let image = Image {
             info: frame.info,

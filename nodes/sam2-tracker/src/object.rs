@@ -2,7 +2,7 @@
 
 use tracklens_schemas::{BBox, Mask, Track, TrackId, TrackState};
 
-use crate::memory_bank::MemoryBank;
+use tracklens_sam2::memory_bank::MemoryBank;
 
 /// Frames without sight after which an occluded object is lost.
 const OCCLUDED_FRAMES: u32 = 8;

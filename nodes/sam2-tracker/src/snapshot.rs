@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracklens_schemas::{BBox, Epoch, StreamId, TrackId};
 
-use crate::memory_bank::{Memory, MemoryBank};
-use crate::model_folder::ModelConfig;
 use crate::object::Object;
 use crate::stream::StreamState;
+use tracklens_sam2::memory_bank::{Memory, MemoryBank};
+use tracklens_sam2::model_folder::ModelConfig;
 
 const MAGIC: &[u8; 8] = b"TLSAM2\x00\x01";
 /// The file in the folder.
@@ -401,7 +401,7 @@ impl SnapshotWriter {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::model_folder::MemoryRules;
+    use tracklens_sam2::model_folder::MemoryRules;
 
     fn snapshot() -> Snapshot {
         let rules = MemoryRules {

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 
 use tracklens_schemas::{Epoch, FrameIndex, Track, TrackId, TrackState};
 
-use crate::bitmap::Bitmap;
 use crate::object::Object;
-use crate::sighting::Sighting;
+use tracklens_sam2::bitmap::Bitmap;
+use tracklens_sam2::sighting::Sighting;
 
 /// A frame that a late prompt may still ask about.
 #[derive(Debug)]

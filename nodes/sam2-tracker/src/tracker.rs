@@ -11,24 +11,23 @@ use std::time::{Duration, Instant};
 
 use tracklens_schemas::{FrameId, Image, Mask, Prompt, StreamId, Track, TrackId, TracksStatus};
 
-use crate::bitmap::{Bitmap, CleanUp};
-use crate::mask::MaskPainter;
-use crate::memory_bank::{Memory, MemoryBank, Shown};
-use crate::model_folder::ModelConfig;
-use crate::modules::{InferenceError, Modules};
 use crate::object::Object;
-use crate::preprocess::{ColourMatrix, Preprocessor};
-use crate::prompt::{PromptError, Question, Target};
-use crate::proposals::{Proposal, ProposalRules};
-use crate::sighting::{Observer, Sighting};
 use crate::stream::{PastFrame, StreamState};
+use tracklens_sam2::Stages;
+use tracklens_sam2::bitmap::{Bitmap, CleanUp};
+use tracklens_sam2::mask::MaskPainter;
+use tracklens_sam2::memory_bank::{MemoryBank, Shown};
+use tracklens_sam2::model_folder::ModelConfig;
+use tracklens_sam2::modules::{InferenceError, Modules};
+use tracklens_sam2::preprocess::{ColourMatrix, Preprocessor};
+use tracklens_sam2::prompt::{PromptError, Question, Target};
+use tracklens_sam2::proposals::ProposalRules;
+use tracklens_sam2::sighting::{Observer, Sighting};
 
 /// Cells of the reference's masks, 256×256, for which its clean-up limit is given.
 const REFERENCE_CELLS: usize = 256 * 256;
 /// Frames in a row after which the younger of two equal objects is let go.
 const DOUBLED_FRAMES: u32 = 3;
-/// Shift of the logits under which a proposal must be stable (SAM's automatic mask generator).
-const STABILITY_SHIFT: f32 = 1.0;
 
 /// How objects are followed.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,38 +74,6 @@ impl Default for TrackerSettings {
             colour: ColourMatrix::default(),
             first_id: 1,
         }
-    }
-}
-
-/// Time spent on the parts of a frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stages {
-    /// Bytes to tensor.
-    pub preprocess: Duration,
-    /// Image encoder.
-    pub encode: Duration,
-    /// Gathering memories, and the memory attention.
-    pub attend: Duration,
-    /// Mask decoder.
-    pub decode: Duration,
-    /// Memory encoder.
-    pub remember: Duration,
-    /// Logits to masks.
-    pub masks: Duration,
-}
-
-impl Stages {
-    /// Names and times.
-    #[must_use]
-    pub fn each(&self) -> [(&'static str, Duration); 6] {
-        [
-            ("preprocess", self.preprocess),
-            ("image_encoder", self.encode),
-            ("memory_attention", self.attend),
-            ("mask_decoder", self.decode),
-            ("memory_encoder", self.remember),
-            ("masks", self.masks),
-        ]
     }
 }
 
@@ -440,39 +407,14 @@ impl<M: Modules> Tracker<M> {
         features: &M::Frame,
         questions: &[Question],
         living: &[Bitmap],
-        (width, height): (u32, u32),
+        size: (u32, u32),
     ) -> Result<Vec<Newborn>, InferenceError> {
-        if questions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let sightings = self.observer.answer(features, questions)?;
-        let cells = self.observer.config.geometry.mask_len() as f32;
-        let proposals: Vec<Proposal> = questions
-            .iter()
-            .zip(&sightings)
-            .map(|(question, sighting)| {
-                let bitmap = Bitmap::new(&sighting.logits);
-                let share = bitmap.area() as f32 / cells;
-                Proposal {
-                    area: share * width as f32 * height as f32,
-                    share,
-                    iou: sighting.iou,
-                    stability: crate::selection::stability(&sighting.logits, STABILITY_SHIFT),
-                    asked: question.asked,
-                    bitmap,
-                }
-            })
-            .collect();
-        let mut chosen = self.settings.proposals.choose(&proposals, living);
-        // A mask that was given counts even where it is smaller than a cell.
-        let given = |at: &usize| matches!(questions[*at].target, Target::Mask(_));
-        chosen.extend(
-            (0..questions.len()).filter(|at| given(at) && proposals[*at].bitmap.area() == 0),
-        );
-        chosen.sort_unstable();
-        let kept = sightings.into_iter().enumerate();
-        let kept = kept.filter(|(at, _)| chosen.binary_search(at).is_ok());
+        let rules = &self.settings.proposals;
+        let kept = self
+            .observer
+            .propose(features, questions, rules, living, size)?;
         let kept = kept
+            .into_iter()
             .map(|(at, sighting)| (&questions[at], sighting))
             .collect();
         self.remembered(features, kept)
@@ -688,19 +630,9 @@ impl<M: Modules> Tracker<M> {
 }
 
 impl Newborn {
-    fn bank(&self, step: u64, rules: &crate::model_folder::MemoryRules) -> MemoryBank {
+    fn bank(&self, step: u64, rules: &tracklens_sam2::model_folder::MemoryRules) -> MemoryBank {
         let mut bank = MemoryBank::default();
         bank.condition(self.sighting.memory(step, self.memory.clone()), rules);
         bank
-    }
-}
-
-impl Sighting {
-    fn memory(&self, step: u64, tensor: Arc<[f32]>) -> Memory {
-        Memory {
-            step,
-            tensor: Some(tensor),
-            pointer: self.pointer.clone(),
-        }
     }
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tracklens_onnx::SessionSettings;
-use tracklens_sam2_tracker::model_folder::{find, search_path};
-use tracklens_sam2_tracker::{Engines, ModelFolder};
+use tracklens_sam2::model_folder::{find, search_path};
+use tracklens_sam2::{Engines, ModelFolder};
 
 /// A copy of the test model.
 fn copy() -> tempfile::TempDir {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use tracklens_onnx::SessionSettings;
-use tracklens_sam2_tracker::{Engines, ModelFolder};
+use tracklens_sam2::{Engines, ModelFolder};
 
 #[test]
 fn a_missing_library_is_an_error_that_says_what_to_set() {

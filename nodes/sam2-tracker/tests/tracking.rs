@@ -6,10 +6,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tracklens_sam2_tracker::modules::{Decoded, Look, MaskBatch, MemoryBatch, PromptBatch};
-use tracklens_sam2_tracker::{
-    InferenceError, Late, ModelConfig, Modules, Outcome, ProposalRules, Tracker, TrackerSettings,
-};
+use tracklens_sam2::modules::{Decoded, Look, MaskBatch, MemoryBatch, PromptBatch};
+use tracklens_sam2::{InferenceError, ModelConfig, Modules, ProposalRules};
+use tracklens_sam2_tracker::{Late, Outcome, Tracker, TrackerSettings};
 use tracklens_schemas::{
     Epoch, FrameId, FrameIndex, Image, ImageInfo, PixelEncoding, Prompt, TrackState, TracksStatus,
 };

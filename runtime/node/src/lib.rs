@@ -17,6 +17,7 @@ mod logging;
 pub mod metrics;
 mod node;
 mod outbox;
+pub mod pairing;
 pub mod settings;
 mod streams;
 mod wire;

@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use tracklens_schemas::Mask;
 
-use crate::memory_bank::Shown;
+use crate::bitmap::Bitmap;
+use crate::memory_bank::{Memory, Shown};
 use crate::model_folder::ModelConfig;
 use crate::modules::{Decoded, InferenceError, Look, MaskBatch, MemoryBatch, Modules, PromptBatch};
 use crate::prompt::{Question, Target};
+use crate::proposals::{Proposal, ProposalRules};
 use crate::resample::resize;
-use crate::selection::{Asked, choose};
-use crate::tracker::Stages;
+use crate::selection::{Asked, choose, stability};
+use crate::stages::Stages;
 
 /// Bytes of attention weights in one call.
 const ATTENTION_BYTES: usize = 512 << 20;
@@ -19,6 +21,8 @@ const ATTENTION_BYTES: usize = 512 << 20;
 const MOST_PROMPTS: usize = 16;
 /// Logits of a mask that was given: object and background (`_use_mask_as_output`).
 const GIVEN: [f32; 2] = [10.0, -10.0];
+/// Shift of the logits under which a proposal must be stable (SAM's automatic mask generator).
+const STABILITY_SHIFT: f32 = 1.0;
 /// Logit where there is no object (`NO_OBJ_SCORE`).
 const NO_OBJECT: f32 = -1024.0;
 
@@ -33,6 +37,18 @@ pub struct Sighting {
     pub iou: f32,
     /// Above 0: in the frame.
     pub object_score: f32,
+}
+
+impl Sighting {
+    /// What is remembered of it: of the frame `step`, the memory encoder's answer.
+    #[must_use]
+    pub fn memory(&self, step: u64, tensor: Arc<[f32]>) -> Memory {
+        Memory {
+            step,
+            tensor: Some(tensor),
+            pointer: self.pointer.clone(),
+        }
+    }
 }
 
 /// A model with its description and buffers.
@@ -78,13 +94,19 @@ impl<M: Modules> Observer<M> {
     }
 
     /// Encodes a frame.
-    pub(crate) fn encode(&mut self, pixels: &[f32]) -> Result<M::Frame, InferenceError> {
+    ///
+    /// # Errors
+    /// Where inference fails.
+    pub fn encode(&mut self, pixels: &[f32]) -> Result<M::Frame, InferenceError> {
         let modules = &mut self.modules;
         timed(&mut self.times.encode, || modules.encode_image(pixels))
     }
 
     /// Looks for known objects by what they are shown.
-    pub(crate) fn observe(
+    ///
+    /// # Errors
+    /// Where inference fails.
+    pub fn observe(
         &mut self,
         frame: &M::Frame,
         shown: &[Shown<'_>],
@@ -109,7 +131,10 @@ impl<M: Modules> Observer<M> {
     }
 
     /// What is where prompts point, in their order.
-    pub(crate) fn answer(
+    ///
+    /// # Errors
+    /// Where inference fails.
+    pub fn answer(
         &mut self,
         frame: &M::Frame,
         questions: &[Question],
@@ -149,8 +174,56 @@ impl<M: Modules> Observer<M> {
         Ok(answers.into_iter().flatten().collect())
     }
 
+    /// What is where prompts point, as far as the rules let it be an object: the place of the prompt
+    /// and what was seen. `living` is followed already; `size` are width and height of the source.
+    ///
+    /// # Errors
+    /// Where inference fails.
+    pub fn propose(
+        &mut self,
+        frame: &M::Frame,
+        questions: &[Question],
+        rules: &ProposalRules,
+        living: &[Bitmap],
+        size: (u32, u32),
+    ) -> Result<Vec<(usize, Sighting)>, InferenceError> {
+        if questions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sightings = self.answer(frame, questions)?;
+        let cells = self.config.geometry.mask_len() as f32;
+        let pixels = size.0 as f32 * size.1 as f32;
+        let proposals: Vec<Proposal> = questions
+            .iter()
+            .zip(&sightings)
+            .map(|(question, sighting)| {
+                let bitmap = Bitmap::new(&sighting.logits);
+                let share = bitmap.area() as f32 / cells;
+                Proposal {
+                    area: share * pixels,
+                    share,
+                    iou: sighting.iou,
+                    stability: stability(&sighting.logits, STABILITY_SHIFT),
+                    asked: question.asked,
+                    bitmap,
+                }
+            })
+            .collect();
+        let mut chosen = rules.choose(&proposals, living);
+        // A mask that was given counts even where it is smaller than a cell.
+        let given = |at: &usize| matches!(questions[*at].target, Target::Mask(_));
+        chosen.extend(
+            (0..questions.len()).filter(|at| given(at) && proposals[*at].bitmap.area() == 0),
+        );
+        let kept = sightings.into_iter().enumerate();
+        Ok(kept.filter(|(at, _)| chosen.contains(at)).collect())
+    }
+
     /// Memories of what was seen.
-    pub(crate) fn remember(
+    ///
+    /// # Errors
+    /// Where inference fails.
+    pub fn remember(
         &mut self,
         frame: &M::Frame,
         seen: &[Sighting],
@@ -169,7 +242,10 @@ impl<M: Modules> Observer<M> {
     }
 
     /// The memory of a mask that was given, at the resolution of the model's input.
-    pub(crate) fn remember_given(
+    ///
+    /// # Errors
+    /// Where inference fails.
+    pub fn remember_given(
         &mut self,
         frame: &M::Frame,
         mask: &Mask,
@@ -190,7 +266,7 @@ impl<M: Modules> Observer<M> {
     }
 
     /// Adds the times of the calls since the last time.
-    pub(crate) fn take_times(&mut self, stages: &mut Stages) {
+    pub fn take_times(&mut self, stages: &mut Stages) {
         let times = std::mem::take(&mut self.times);
         stages.encode += times.encode;
         stages.attend += times.attend;
@@ -199,7 +275,7 @@ impl<M: Modules> Observer<M> {
     }
 
     /// Takes back buffers for later.
-    pub(crate) fn give_back(&mut self, seen: impl Iterator<Item = Sighting>) {
+    pub fn give_back(&mut self, seen: impl Iterator<Item = Sighting>) {
         self.spare.extend(seen.map(|sighting| sighting.logits));
         self.spare.truncate(256);
     }
