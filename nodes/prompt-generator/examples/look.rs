@@ -35,6 +35,7 @@ fn main() {
         }
         let rules = Rules {
             interval: 60,
+            fill: true,
             most: 256,
             tracks: TracksUse::None,
         };

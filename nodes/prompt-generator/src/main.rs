@@ -21,6 +21,7 @@ struct Settings {
     sam2_prompt_strategy: String,
     grid_prompt_density: usize,
     reprompt_interval: u64,
+    prompt_grid_fill: bool,
     max_prompts_per_frame: usize,
     prompt_file: Option<PathBuf>,
 }
@@ -42,6 +43,7 @@ impl Node for PromptGenerator {
         "SAM2_PROMPT_STRATEGY",
         "GRID_PROMPT_DENSITY",
         "REPROMPT_INTERVAL",
+        "PROMPT_GRID_FILL",
         "MAX_PROMPTS_PER_FRAME",
         "PROMPT_FILE",
     ];
@@ -66,6 +68,7 @@ impl Node for PromptGenerator {
             strategies,
             rules: Rules {
                 interval: settings.reprompt_interval,
+                fill: settings.prompt_grid_fill,
                 most: settings.max_prompts_per_frame,
                 tracks,
             },

@@ -92,9 +92,11 @@ impl Motion {
     fn look(&mut self, frame: &Frame<'_>, now: &Pyramid) -> Found {
         let size = frame.source_size();
         if self.history.is_empty() {
+            let reserve = Grid::new(self.density.div_ceil(2)).candidates(size);
             return Found {
-                candidates: Grid::new(self.density.div_ceil(2)).candidates(size),
-                ..Found::default()
+                candidates: Vec::new(),
+                least: reserve.len(),
+                reserve,
             };
         }
         self.looks += 1;
@@ -340,7 +342,9 @@ mod tests {
 
     #[test]
     fn a_first_frame_has_a_sparse_grid() {
-        assert_eq!(look(&[Sketch::default()]).candidates.len(), 64);
+        let found = look(&[Sketch::default()]);
+        assert_eq!((found.candidates.len(), found.reserve.len()), (0, 64));
+        assert_eq!(found.least, 64);
     }
 
     #[test]

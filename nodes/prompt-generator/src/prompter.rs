@@ -31,6 +31,8 @@ pub enum TracksUse {
 pub struct Rules {
     /// Frames from one look to the next, at least 1.
     pub interval: u64,
+    /// Where a strategy finds few places, it falls back on a sparse grid.
+    pub fill: bool,
     /// Most prompts on a frame.
     pub most: usize,
     /// How live tracks are taken into account.
@@ -255,7 +257,10 @@ impl Prompter {
 
     /// What becomes of places found. In the first frame of an epoch nothing is tracked, and what
     /// was tracked before a cut is elsewhere: there they need not wait, and nothing is left out.
-    fn admit(&self, found: Found, index: FrameIndex, cut: bool, size: (u32, u32)) -> What {
+    fn admit(&self, mut found: Found, index: FrameIndex, cut: bool, size: (u32, u32)) -> What {
+        if !self.rules.fill {
+            found.least = 0;
+        }
         let begins = cut || index.0 == 0;
         match self.rules.tracks {
             TracksUse::Exact { .. } if !begins => What::Selection(found),

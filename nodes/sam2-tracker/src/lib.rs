@@ -3,6 +3,7 @@
 //! The model itself is `tracklens-sam2`; everything with a state is here. [`tracker`] is the loop,
 //! [`stream`] what it keeps of a stream, [`object`] of an object; [`snapshot`] brings both to disk.
 
+pub mod memory_pressure;
 pub mod object;
 pub mod snapshot;
 pub mod stream;

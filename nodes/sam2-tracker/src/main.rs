@@ -9,6 +9,7 @@ use tracklens_node::pairing::{Pair, Pairing};
 use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, Work};
 use tracklens_onnx::{Device, SessionSettings};
 use tracklens_sam2::{Engines, ModelFolder, ProposalRules, model_folder};
+use tracklens_sam2_tracker::memory_pressure;
 use tracklens_sam2_tracker::snapshot::{Snapshot, SnapshotWriter, StreamSnapshot, fingerprint};
 use tracklens_sam2_tracker::{Late, Outcome, Tracker, TrackerSettings};
 use tracklens_schemas::arrow::array::ArrayRef;
@@ -28,6 +29,9 @@ const ACTIVE: &str = "video_processor_active_tracks";
 const CONFIDENCE: &str = "video_processor_tracking_confidence";
 const LOAD: &str = "video_processor_model_load_seconds";
 const REFUSED: &str = "sam2_objects_refused_total";
+const SWITCHES: &str = "sam2_model_switches_total";
+/// Time from one look at free memory to the next.
+const PRESSURE_INTERVAL: Duration = Duration::from_secs(5);
 const HELD: &str = "sam2_frames_without_result_total";
 
 #[derive(Deserialize)]
@@ -36,6 +40,8 @@ struct Settings {
     config_profile: String,
     sam2_model_size: Option<String>,
     sam2_model_dir: Option<PathBuf>,
+    enable_dynamic_model_switching: bool,
+    model_switch_threshold_mb: u64,
     sam2_device: String,
     sam2_threads: usize,
     sam2_max_batch: usize,
@@ -57,8 +63,8 @@ struct Settings {
 }
 
 impl Settings {
-    /// The model's folder: the one named, or the best that is installed.
-    fn model(&self) -> eyre::Result<ModelFolder> {
+    /// Where models are looked for.
+    fn model_folders(&self) -> Vec<PathBuf> {
         let program = std::env::current_exe().ok();
         let current = std::env::current_dir().ok();
         let given: Vec<PathBuf> = self.sam2_model_dir.iter().cloned().collect();
@@ -66,18 +72,23 @@ impl Settings {
         folders.extend(self.tracklens_models.iter().cloned());
         let home = std::env::home_dir().map(|home| home.join(".local/share/tracklens/models"));
         folders.extend(home.filter(|folder| folder.is_dir()));
+        folders
+    }
+
+    /// The model's folder: the one named, or the best that is installed.
+    fn model(&self, folders: &[PathBuf]) -> eyre::Result<ModelFolder> {
         if let Some(name) = &self.sam2_model_size {
-            return Ok(ModelFolder::open(&model_folder::find(name, &folders)?)?);
+            return Ok(ModelFolder::open(&model_folder::find(name, folders)?)?);
         }
         let wanted = match self.config_profile.as_str() {
             "performance" => "tiny",
             "quality" => "base",
             _ => "small",
         };
-        if let Ok(path) = model_folder::find(wanted, &folders) {
+        if let Ok(path) = model_folder::find(wanted, folders) {
             return Ok(ModelFolder::open(&path)?);
         }
-        let path = model_folder::find(BUILT_IN, &folders)?;
+        let path = model_folder::find(BUILT_IN, folders)?;
         tracing::info!(
             "SAM 2.1 {wanted} is not installed: tracking with the built-in model {BUILT_IN} \
              (`tracklens models pull {wanted}` installs it)"
@@ -137,9 +148,18 @@ struct Snapshots {
     run: String,
 }
 
+/// The look at free memory.
+struct Pressure {
+    least_mib: u64,
+    folders: Vec<PathBuf>,
+    sessions: SessionSettings,
+    last: Instant,
+}
+
 struct Sam2Tracker {
     tracker: Tracker<Engines>,
     model: String,
+    pressure: Option<Pressure>,
     pairing: Pairing,
     /// Frames wait for their prompts.
     waits: bool,
@@ -158,6 +178,8 @@ impl Node for Sam2Tracker {
     const SETTINGS: &'static [&'static str] = &[
         "SAM2_MODEL_SIZE",
         "SAM2_MODEL_DIR",
+        "ENABLE_DYNAMIC_MODEL_SWITCHING",
+        "MODEL_SWITCH_THRESHOLD_MB",
         "SAM2_DEVICE",
         "SAM2_THREADS",
         "SAM2_MAX_BATCH",
@@ -187,8 +209,10 @@ impl Node for Sam2Tracker {
             ctx.restart_count()
         );
         let start = Instant::now();
-        let folder = settings.model()?;
-        let engines = Engines::open(&folder, &settings.sessions())?;
+        let folders = settings.model_folders();
+        let folder = settings.model(&folders)?;
+        let sessions = settings.sessions();
+        let engines = Engines::open(&folder, &sessions)?;
         let model = folder.config.model.name.clone();
         let seconds = start.elapsed().as_secs_f64();
         metrics::gauge!(LOAD, "model_size" => model.clone()).set(seconds);
@@ -212,6 +236,12 @@ impl Node for Sam2Tracker {
         Ok(Self {
             tracker,
             model,
+            pressure: settings.enable_dynamic_model_switching.then_some(Pressure {
+                least_mib: settings.model_switch_threshold_mb,
+                folders,
+                sessions,
+                last: Instant::now(),
+            }),
             pairing: Pairing::default(),
             waits: !ctx.live() && ctx.has_input("prompts"),
             snapshots,
@@ -262,6 +292,7 @@ impl Node for Sam2Tracker {
 
     fn work(&mut self, _ctx: &mut Context<Rows>) -> eyre::Result<Work> {
         self.snapshot_if_due();
+        self.relieve_if_due();
         Ok(Work::Wait)
     }
 
@@ -475,6 +506,47 @@ impl Sam2Tracker {
         if let Some(snapshots) = &mut self.snapshots {
             snapshots.writer.offer(snapshot);
             snapshots.last = Instant::now();
+        }
+    }
+}
+
+impl Sam2Tracker {
+    /// Where memory is short, goes on with a smaller model, if one is installed.
+    fn relieve_if_due(&mut self) {
+        let Some(pressure) = &mut self.pressure else {
+            return;
+        };
+        if pressure.last.elapsed() < PRESSURE_INTERVAL {
+            return;
+        }
+        pressure.last = Instant::now();
+        let Some(free) = memory_pressure::available_mib().filter(|mib| *mib < pressure.least_mib)
+        else {
+            return;
+        };
+        for name in memory_pressure::smaller(&self.model, &pressure.folders) {
+            let start = Instant::now();
+            let opened = model_folder::find(name, &pressure.folders)
+                .and_then(|path| ModelFolder::open(&path))
+                .and_then(|folder| Ok((Engines::open(&folder, &pressure.sessions)?, folder)));
+            match opened {
+                Ok((engines, folder)) => {
+                    tracing::warn!(
+                        "{free} MiB of memory are free, less than MODEL_SWITCH_THRESHOLD_MB={}: \
+                         going on with the model {name} instead of {}",
+                        pressure.least_mib,
+                        self.model
+                    );
+                    metrics::counter!(SWITCHES, "from" => self.model.clone(), "to" => name)
+                        .increment(1);
+                    let seconds = start.elapsed().as_secs_f64();
+                    metrics::gauge!(LOAD, "model_size" => name).set(seconds);
+                    self.tracker.switch(engines, folder.config);
+                    name.clone_into(&mut self.model);
+                    return;
+                }
+                Err(error) => tracing::warn!("the smaller model {name} cannot be used: {error}"),
+            }
         }
     }
 }

@@ -6,6 +6,8 @@ use tracklens_sam2::memory_bank::MemoryBank;
 
 /// Frames without sight after which an occluded object is lost.
 const OCCLUDED_FRAMES: u32 = 8;
+/// Weight of a frame in an object's usual area.
+const AREA_WEIGHT: f32 = 0.05;
 
 /// An object.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,8 @@ pub struct Object {
     pub published: bool,
     /// Where it was last seen, source pixels.
     pub bbox: BBox,
+    /// Its area when in sight, pixels of the source, averaged over the last frames.
+    pub usual_area: f32,
     /// Frames in a row in which it was the same as an older object.
     pub doubled: u32,
 }
@@ -37,6 +41,7 @@ impl Object {
             missed: 0,
             published: false,
             bbox: BBox::default(),
+            usual_area: 0.0,
             doubled: 0,
         }
     }
@@ -60,6 +65,11 @@ impl Object {
             Some(bbox) => {
                 self.bbox = bbox;
                 self.missed = 0;
+                let area = mask.area() as f32;
+                match self.published {
+                    true => self.usual_area += AREA_WEIGHT * (area - self.usual_area),
+                    false => self.usual_area = area,
+                }
             }
             None => self.missed = self.missed.saturating_add(1),
         }

@@ -101,6 +101,7 @@ struct ObjectEntry {
     missed: u32,
     published: bool,
     bbox: BBox,
+    usual_area: f32,
     doubled: u32,
     conditioning: Vec<MemoryEntry>,
     recent: Vec<MemoryEntry>,
@@ -299,6 +300,7 @@ fn describe<'a>(object: &'a Object, numbers: &mut Vec<&'a [f32]>) -> ObjectEntry
         missed: object.missed,
         published: object.published,
         bbox: object.bbox,
+        usual_area: object.usual_area,
         doubled: object.doubled,
         conditioning: object.bank.conditioning().iter().map(&mut entry).collect(),
         recent: object.bank.recent().map(&mut entry).collect(),
@@ -320,6 +322,7 @@ impl ObjectEntry {
             missed: self.missed,
             published: self.published,
             bbox: self.bbox,
+            usual_area: self.usual_area,
             doubled: self.doubled,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tracklens_schemas::{Epoch, FrameIndex, Track, TrackId, TrackState};
+use tracklens_schemas::{Epoch, FrameIndex, Prompt, Track, TrackId, TrackState};
 
 use crate::object::Object;
 use tracklens_sam2::bitmap::Bitmap;
@@ -21,6 +21,15 @@ pub struct PastFrame<F> {
     pub features: F,
     /// What was followed on it.
     pub living: Vec<Bitmap>,
+}
+
+/// A prompt for an object that is followed already.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Correction {
+    /// The object.
+    pub object: TrackId,
+    /// Where it is.
+    pub prompt: Prompt,
 }
 
 /// The state of one stream.
@@ -60,6 +69,36 @@ impl<F> StreamState<F> {
     /// Begins anew but for the ids, which are never used again.
     pub fn reopen(&mut self, epoch: Epoch) {
         *self = Self::new(epoch, self.next_id);
+    }
+
+    /// Objects of which nothing is remembered, as prompts by their last masks; those of them that
+    /// were out of sight are forgotten. `size`: width and height of the source frame.
+    pub fn ask_again(&mut self, size: (u32, u32)) -> Vec<Correction> {
+        let rows = self.rows.as_deref().unwrap_or_default();
+        let mut again = Vec::new();
+        self.objects.retain(|object| {
+            if !object.bank.is_empty() {
+                return true;
+            }
+            let row = rows.iter().find(|row| {
+                let of_size = (row.mask.width(), row.mask.height()) == size;
+                row.track_id == object.id && row.visible && of_size
+            });
+            again.extend(row.map(|row| Correction {
+                object: object.id,
+                prompt: Prompt {
+                    prompt_id: 0,
+                    points: Vec::new(),
+                    labels: Vec::new(),
+                    bbox: None,
+                    mask: Some(row.mask.encode()),
+                    score: row.score,
+                    strategy: "last_mask".into(),
+                },
+            }));
+            row.is_some()
+        });
+        again
     }
 
     /// An id for a new object; `None` when all are used up.

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use tracklens_schemas::{FrameId, Image, Mask, Prompt, StreamId, Track, TrackId, TracksStatus};
 
 use crate::object::Object;
-use crate::stream::{PastFrame, StreamState};
+use crate::stream::{Correction, PastFrame, StreamState};
 use tracklens_sam2::Stages;
-use tracklens_sam2::bitmap::{Bitmap, CleanUp};
+use tracklens_sam2::bitmap::{Bitmap, CleanUp, Regions};
 use tracklens_sam2::mask::MaskPainter;
 use tracklens_sam2::memory_bank::{MemoryBank, Shown};
 use tracklens_sam2::model_folder::ModelConfig;
@@ -22,6 +22,7 @@ use tracklens_sam2::modules::{InferenceError, Modules};
 use tracklens_sam2::preprocess::{ColourMatrix, Preprocessor};
 use tracklens_sam2::prompt::{PromptError, Question, Target};
 use tracklens_sam2::proposals::ProposalRules;
+use tracklens_sam2::reach::Reach;
 use tracklens_sam2::sighting::{Observer, Sighting};
 
 /// Cells of the reference's masks, 256×256, for which its clean-up limit is given.
@@ -128,15 +129,6 @@ struct Worked<F> {
     newborn: Vec<Newborn>,
 }
 
-/// A prompt for an object that is followed already.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Correction {
-    /// The object.
-    pub object: TrackId,
-    /// Where it is.
-    pub prompt: Prompt,
-}
-
 /// Follows objects in any number of streams.
 pub struct Tracker<M: Modules> {
     observer: Observer<M>,
@@ -144,6 +136,7 @@ pub struct Tracker<M: Modules> {
     preprocessor: Preprocessor,
     painter: MaskPainter,
     clean_up: CleanUp,
+    regions: Regions,
     streams: HashMap<StreamId, StreamState<M::Frame>>,
 }
 
@@ -157,6 +150,7 @@ impl<M: Modules> Tracker<M> {
             settings,
             painter: MaskPainter::default(),
             clean_up: CleanUp::default(),
+            regions: Regions::default(),
             streams: HashMap::new(),
         }
     }
@@ -175,6 +169,21 @@ impl<M: Modules> Tracker<M> {
     /// Takes over a stream's state.
     pub fn restore(&mut self, stream: StreamId, state: StreamState<M::Frame>) {
         self.streams.insert(stream, state);
+    }
+
+    /// Goes on with another model, to which the memories made by this one mean nothing: on the next
+    /// frame of each stream, every object in sight is asked for by its last mask and keeps its id;
+    /// those out of sight are forgotten. Late prompts for frames before that are too late.
+    pub fn switch(&mut self, modules: M, config: ModelConfig) {
+        self.preprocessor = Preprocessor::new(&config.input, self.settings.colour);
+        self.observer = Observer::new(modules, config, self.settings.max_batch);
+        for state in self.streams.values_mut() {
+            state.past.clear();
+            state.sightings.clear();
+            for object in &mut state.objects {
+                object.bank = MemoryBank::default();
+            }
+        }
     }
 
     /// Forgets the objects of a stream that ended; its ids are never used again.
@@ -217,8 +226,9 @@ impl<M: Modules> Tracker<M> {
         let size = (image.info.source_width, image.info.source_height);
         let mut outcome = Outcome::default();
         let questions = self.questions(prompts, size, &mut outcome.bad_prompts);
+        let again = state.ask_again(size);
         let mut corrected: Vec<(usize, Question)> = Vec::new();
-        for correction in corrections {
+        for correction in again.iter().chain(corrections) {
             let place = state.objects.iter().position(|o| o.id == correction.object);
             let prompt = std::slice::from_ref(&correction.prompt);
             let question = self.questions(prompt, size, &mut outcome.bad_prompts).pop();
@@ -366,7 +376,12 @@ impl<M: Modules> Tracker<M> {
             .filter(|at| corrected.iter().all(|(corrected, _)| corrected != at))
             .map(|at| state.objects[at].bank.show(state.step, &rules))
             .collect();
-        let seen = self.observer.observe(&features, &shown)?;
+        let mut seen = self.observer.observe(&features, &shown)?;
+        let uncorrected = (0..state.objects.len())
+            .filter(|at| corrected.iter().all(|(corrected, _)| corrected != at));
+        for (sighting, at) in seen.iter_mut().zip(uncorrected) {
+            self.hold(state, at, sighting, size);
+        }
         let memories = self.observer.remember(&features, &seen, false)?;
         let mut seen = seen
             .into_iter()
@@ -399,6 +414,29 @@ impl<M: Modules> Tracker<M> {
             seen: all,
             newborn,
         })
+    }
+
+    /// Keeps of a mask what its object can be, where the model says how far that is.
+    fn hold(
+        &mut self,
+        state: &StreamState<M::Frame>,
+        at: usize,
+        sighting: &mut Sighting,
+        size: (u32, u32),
+    ) {
+        let config = &self.observer.config;
+        let Some(share) = config.selection.reach else {
+            return;
+        };
+        let object = &state.objects[at];
+        let last = state.sightings.get(at).filter(|(id, _)| *id == object.id);
+        let last = last.map_or(&[][..], |(_, sighting)| &sighting.logits);
+        let cells = config.geometry.mask;
+        let (bbox, area, missed) = (&object.bbox, object.usual_area, object.missed);
+        let reach = Reach::new(bbox, area, missed, size, cells, share);
+        if !reach.keep(&mut sighting.logits, last, &mut self.regions) {
+            sighting.object_score = sighting.object_score.min(-1.0);
+        }
     }
 
     /// The objects that prompts show, those that are good enough.

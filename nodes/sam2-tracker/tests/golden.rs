@@ -15,7 +15,7 @@ use tracklens_sam2::model_folder::ModelFolder;
 use tracklens_sam2::modules::{Decoded, Look, MaskBatch, MemoryBatch, PromptBatch};
 use tracklens_sam2::preprocess::Preprocessor;
 use tracklens_sam2::{ColourMatrix, Engines, Modules, ProposalRules};
-use tracklens_sam2_tracker::tracker::Correction;
+use tracklens_sam2_tracker::stream::Correction;
 use tracklens_sam2_tracker::{Tracker, TrackerSettings};
 use tracklens_schemas::{
     Epoch, FrameId, FrameIndex, Image, ImageInfo, Mask, PixelEncoding, Prompt, TrackId, TrackState,

@@ -73,6 +73,13 @@ impl Modules for Brightness {
         for object in 0..prompts.objects {
             let level = match look {
                 Look::Conditioned(levels) => levels[object],
+                _ if prompts.has_mask[object] > 0.0 => {
+                    let cells = &prompts.masks[object * CELLS..][..CELLS];
+                    let inside = frame.iter().zip(cells).filter(|(_, cell)| **cell > 0.0);
+                    let (count, sum) =
+                        inside.fold((0.0, 0.0), |(n, sum), (level, _)| (n + 1.0, sum + level));
+                    sum / count
+                }
                 _ => {
                     let at = &prompts.coords[object * prompts.points * 2..];
                     frame[at[1] as usize * SIDE + at[0] as usize]
@@ -316,4 +323,26 @@ fn useless_prompts_are_named_and_the_frame_is_tracked() {
     background.labels = vec![0];
     let outcome = stand.see(&[100], &[background, point(0, "grid")]);
     assert_eq!((outcome.bad_prompts.len(), outcome.tracks.len()), (1, 1));
+}
+
+#[test]
+fn another_model_goes_on_with_the_objects_in_sight_under_their_ids() {
+    use TrackState::{New, Occluded, Tracked};
+    let mut stand = Stand::new(|_| {});
+    let prompts = [point(0, "grid"), point(2, "grid")];
+    let begun = stand.see(&[100, 0, 200], &prompts);
+    assert_eq!(states(&begun), [(1, New), (2, New)]);
+    let hidden = stand.see(&[100], &[]);
+    assert_eq!(states(&hidden), [(1, Tracked), (2, Occluded)]);
+
+    let model = Brightness {
+        failures: stand.failures.clone(),
+        encoded: stand.encoded.clone(),
+    };
+    stand.tracker.switch(model, config());
+    assert_eq!(states(&stand.see(&[100], &[])), [(1, Tracked)]);
+    // It is followed by what the new model remembers, and the id of the other one is gone for good.
+    let moved = stand.see(&[0, 100, 200], &[point(2, "grid")]);
+    assert_eq!(states(&moved), [(1, Tracked), (3, New)]);
+    assert_eq!(moved.tracks[0].bbox.x0, 4.0);
 }

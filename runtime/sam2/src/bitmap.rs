@@ -57,13 +57,56 @@ fn ratio(part: u32, whole: u32) -> f32 {
     }
 }
 
+/// Finds what hangs together on a grid of cells (8-connected).
+#[derive(Clone, Debug, Default)]
+pub struct Regions {
+    seen: Vec<bool>,
+    stack: Vec<usize>,
+    region: Vec<usize>,
+}
+
+impl Regions {
+    /// Visits the regions of object (logits above zero) or of background on a grid of this height and
+    /// width, each by its cells.
+    pub fn each(
+        &mut self,
+        logits: &[f32],
+        [height, width]: [usize; 2],
+        object: bool,
+        mut visit: impl FnMut(&[usize]),
+    ) {
+        self.seen.clear();
+        self.seen.resize(logits.len(), false);
+        for start in 0..logits.len() {
+            if self.seen[start] || (logits[start] > 0.0) != object {
+                continue;
+            }
+            self.region.clear();
+            self.stack.push(start);
+            self.seen[start] = true;
+            while let Some(cell) = self.stack.pop() {
+                self.region.push(cell);
+                let (y, x) = (cell / width, cell % width);
+                for ny in y.saturating_sub(1)..(y + 2).min(height) {
+                    for nx in x.saturating_sub(1)..(x + 2).min(width) {
+                        let next = ny * width + nx;
+                        if !self.seen[next] && (logits[next] > 0.0) == object {
+                            self.seen[next] = true;
+                            self.stack.push(next);
+                        }
+                    }
+                }
+            }
+            visit(&self.region);
+        }
+    }
+}
+
 /// Fills small holes and removes small specks, as `fill_holes_in_mask_scores` of SAM 2 does
 /// (8-connected, 0.1 on the other side of zero).
 #[derive(Clone, Debug, Default)]
 pub struct CleanUp {
-    seen: Vec<bool>,
-    stack: Vec<usize>,
-    region: Vec<usize>,
+    regions: Regions,
 }
 
 /// Logit of a filled hole; of a removed speck with a minus.
@@ -81,27 +124,15 @@ impl CleanUp {
     }
 
     /// Flips the small regions of object or of background.
-    fn flip(
-        &mut self,
-        logits: &mut [f32],
-        [height, width]: [usize; 2],
-        limit: usize,
-        object: bool,
-    ) {
-        self.seen.clear();
-        self.seen.resize(logits.len(), false);
+    fn flip(&mut self, logits: &mut [f32], size: [usize; 2], limit: usize, object: bool) {
         let mut largest = 0;
         let mut small: Vec<Vec<usize>> = Vec::new();
-        for start in 0..logits.len() {
-            if self.seen[start] || (logits[start] > 0.0) != object {
-                continue;
+        self.regions.each(logits, size, object, |region| {
+            largest = largest.max(region.len());
+            if region.len() <= limit {
+                small.push(region.to_vec());
             }
-            let size = self.flood(logits, height, width, start, limit);
-            largest = largest.max(size);
-            if size <= limit {
-                small.push(self.region.clone());
-            }
-        }
+        });
         for region in small {
             if object && region.len() == largest {
                 continue;
@@ -110,40 +141,6 @@ impl CleanUp {
                 logits[cell] = if object { -BARELY } else { BARELY };
             }
         }
-    }
-
-    /// Marks the region of a cell; remembers up to `limit` of its cells, and tells its size.
-    fn flood(
-        &mut self,
-        logits: &[f32],
-        height: usize,
-        width: usize,
-        start: usize,
-        limit: usize,
-    ) -> usize {
-        let object = logits[start] > 0.0;
-        self.region.clear();
-        self.stack.clear();
-        self.stack.push(start);
-        self.seen[start] = true;
-        let mut size = 0;
-        while let Some(cell) = self.stack.pop() {
-            size += 1;
-            if size <= limit {
-                self.region.push(cell);
-            }
-            let (y, x) = (cell / width, cell % width);
-            for ny in y.saturating_sub(1)..(y + 2).min(height) {
-                for nx in x.saturating_sub(1)..(x + 2).min(width) {
-                    let next = ny * width + nx;
-                    if !self.seen[next] && (logits[next] > 0.0) == object {
-                        self.seen[next] = true;
-                        self.stack.push(next);
-                    }
-                }
-            }
-        }
-        size
     }
 }
 

@@ -13,6 +13,7 @@ pub mod modules;
 pub mod preprocess;
 pub mod prompt;
 pub mod proposals;
+pub mod reach;
 pub mod resample;
 pub mod selection;
 pub mod sighting;

@@ -48,6 +48,12 @@ impl MemoryBank {
         }
     }
 
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.conditioning.is_empty() && self.recent.is_empty()
+    }
+
     /// Memories of frames with a prompt, oldest first.
     #[must_use]
     pub fn conditioning(&self) -> &[Memory] {

@@ -119,6 +119,9 @@ pub struct SelectionRules {
     pub stability_delta: f32,
     /// Ratio of the areas below which candidate 0 is not trusted.
     pub stability_threshold: f32,
+    /// How far an object gets from one frame to the next, as a share of its side; without it,
+    /// anywhere (`reach`).
+    pub reach: Option<f32>,
 }
 
 /// The files of a model.

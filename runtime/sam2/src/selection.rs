@@ -87,6 +87,7 @@ mod tests {
         multimask_points: [0, 1],
         stability_delta: 0.05,
         stability_threshold: 0.98,
+        reach: None,
     };
 
     fn choice(asked: Asked, first: [f32; 2], iou: [f32; 3]) -> (usize, usize) {

@@ -21,6 +21,7 @@ fn header(epoch: u32, frame: u64) -> Header {
 fn prompter(tracks: TracksUse) -> Prompter {
     let rules = Rules {
         interval: 5,
+        fill: true,
         most: 100,
         tracks,
     };

@@ -82,7 +82,7 @@ impl Kind {
 }
 
 /// Every field: section, name, what it takes, whether it must be there.
-const FIELDS: [(&str, &str, Kind, bool); 23] = [
+const FIELDS: [(&str, &str, Kind, bool); 24] = [
     ("model", "name", Kind::Text, true),
     ("model", "family", Kind::Text, true),
     ("model", "version", Kind::Text, true),
@@ -116,6 +116,7 @@ const FIELDS: [(&str, &str, Kind, bool); 23] = [
         Kind::Number(0.0, 1.0),
         true,
     ),
+    ("selection", "reach", Kind::Number(0.0, 100.0), false),
 ];
 
 /// What a model says of itself.

@@ -207,6 +207,13 @@ pub static TABLE: &[Setting] = &[
         "frames from one look for objects to the next",
     ),
     row(
+        "PROMPT_GRID_FILL",
+        Kind::Bool,
+        All("true"),
+        PROMPT_GENERATOR,
+        "motion, saliency: look at a sparse grid too where few places are found",
+    ),
+    row(
         "MAX_PROMPTS_PER_FRAME",
         Kind::Integer {
             min: 1,
@@ -321,6 +328,23 @@ pub static TABLE: &[Setting] = &[
         Unset,
         SAM2_TRACKER,
         "name of the model (nano, tiny, small, base, large, or any folder with a model.toml); unset: the profile's (tiny, small, base) where installed, else nano",
+    ),
+    row(
+        "ENABLE_DYNAMIC_MODEL_SWITCHING",
+        Kind::Bool,
+        All("true"),
+        SAM2_TRACKER,
+        "go on with the next smaller installed model when memory gets short",
+    ),
+    row(
+        "MODEL_SWITCH_THRESHOLD_MB",
+        Kind::Integer {
+            min: 0,
+            max: 1_000_000,
+        },
+        All("3000"),
+        SAM2_TRACKER,
+        "free memory in MiB under which that happens",
     ),
     row(
         "SAM2_MODEL_DIR",

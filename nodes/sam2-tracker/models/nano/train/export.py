@@ -51,6 +51,7 @@ multimask_tracking = {multimask}
 multimask_points = {points}
 stability_delta = 0.05
 stability_threshold = {stability}
+reach = {reach}
 """
 
 
@@ -150,12 +151,13 @@ def main():
     parser.add_argument("--multimask", default="false", choices=["true", "false"], help="candidates 1 to 3 while tracking")
     parser.add_argument("--multimask-points", default="[0, 0]", help="numbers of points for which candidates 1 to 3 are used")
     parser.add_argument("--stability", type=float, default=0.0, help="least stability of candidate 0")
+    parser.add_argument("--reach", type=float, default=0.7, help="share of its side that an object gets in a frame")
     parser.add_argument("--opset", type=int, default=18)
     args = parser.parse_args()
     net = Nano().eval()
     net.load_state_dict(torch.load(args.checkpoint, map_location="cpu", weights_only=False)[args.weights])
     os.makedirs(args.out, exist_ok=True)
-    toml = TOML.format(version=args.version, frames=args.frames, stride=args.stride, conditioning=args.conditioning, multimask=args.multimask, points=args.multimask_points, stability=args.stability, **{k: v for k, v in globals().items() if isinstance(v, int)})
+    toml = TOML.format(version=args.version, frames=args.frames, stride=args.stride, conditioning=args.conditioning, multimask=args.multimask, points=args.multimask_points, stability=args.stability, reach=args.reach, **{k: v for k, v in globals().items() if isinstance(v, int)})
     for name, (inputs, dynamic, outputs) in examples().items():
         path = f"{args.out}/{name}.onnx"
         module = getattr(net, name)
