@@ -234,7 +234,7 @@ mod tests {
         assert!(damage(|rows| column(rows, 0).length = 1).contains("2 are needed"));
         assert!(damage(|rows| column(rows, 1).n_buffers = 9).contains("2 buffers, has 9"));
         assert!(damage(|rows| column(rows, 5).null_count = 1).contains("no validity"));
-        assert!(damage(|rows| column(rows, 4).null_count = 0).contains("null_count"));
+        assert!(damage(|rows| column(rows, 4).null_count = 1).contains("null_count"));
         assert!(
             damage(|rows| column(rows, 6).buffers = std::ptr::null_mut()).contains("3 buffers")
         );

@@ -1,5 +1,6 @@
 //! The host's side: loading a plug-in and calling it.
 
+use std::error::Error;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 
@@ -195,7 +196,10 @@ fn table(path: &Path) -> Result<Table, PluginError> {
     let library = unsafe { Library::open(Some(&whole), RTLD_NOW | RTLD_LOCAL) };
     let library = library.map_err(|error| PluginError::NoLibrary {
         plugin: plugin.clone(),
-        reason: error.to_string(),
+        // What the system's loader says is the source of the crate's own error.
+        reason: error
+            .source()
+            .map_or(error.to_string(), |said| said.to_string()),
     })?;
     // SAFETY: the name is ours; whoever exports it promises this type (tracklens_plugin.h).
     let symbol = unsafe { library.get::<unsafe extern "C" fn() -> *const Table>(SYMBOL) };
