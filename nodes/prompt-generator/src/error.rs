@@ -59,4 +59,7 @@ pub enum StrategyError {
     /// The file is wrong.
     #[error(transparent)]
     File(#[from] PromptFileError),
+    /// The plug-in cannot be used.
+    #[error("PROMPT_PLUGIN: {0}")]
+    Plugin(#[from] tracklens_plugin::PluginError),
 }

@@ -55,6 +55,10 @@ impl Guest for Misbehaving {
                 Ok(Arc::new(StructArray::from(kept)))
             }
             "no-struct" => Ok(Arc::new(arrow::array::Int8Array::from(vec![1]))),
+            "outside" => Ok(prompts::encode(&[Prompt {
+                bbox: Some(BBox::new(9e8, 0.0, 9e9, 8.0)),
+                ..prompt(0.5)
+            }])),
             "hostile" => Ok(prompts::encode(&[prompt(f32::NAN)])),
             _ => Ok(prompts::encode(&[prompt(0.5)])),
         }
