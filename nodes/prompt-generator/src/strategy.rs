@@ -120,7 +120,8 @@ impl Strategies {
     /// # Errors
     /// Where it cannot be used.
     pub fn plugin(path: &Path, config: &str) -> Result<Self, StrategyError> {
-        let plugin = Plugin::load(path, Kind::PromptStrategy, config)?;
+        let plugin =
+            Plugin::load(path, Kind::PromptStrategy, config).map_err(StrategyError::Plugin)?;
         Ok(Self {
             kind: StrategyKind::Grid,
             density: 1,

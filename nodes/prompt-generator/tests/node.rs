@@ -177,13 +177,14 @@ fn a_plugin_that_cannot_be_used_stops_the_node_with_the_reason() {
         (text.to_str().unwrap(), "{}", "is no shared library"),
         ("nowhere.so", "{}", "cannot be opened"),
         (&library, r#"{"rows": 77}"#, "should be 1 to 32"),
-        (&library, "rows", "is not JSON"),
+        (&library, "rows", "that is not JSON"),
     ] {
         let settings = [("PROMPT_PLUGIN", path), ("PROMPT_PLUGIN_CONFIG", config)];
         let output = run(folder.path(), &settings, &[whole_frame(0)]);
         assert!(!output.status.success());
         let log = log(&output);
-        assert!(log.contains("PROMPT_PLUGIN") && log.contains(says), "{log}");
+        assert!(log.contains("PROMPT_PLUGIN: plug-in"), "{log}");
+        assert_eq!(log.matches(says).count(), 1, "{log}");
     }
 }
 

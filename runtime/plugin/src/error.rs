@@ -59,7 +59,7 @@ pub enum PluginError {
         expected: Kind,
     },
     /// The configuration is not JSON.
-    #[error("the configuration of plug-in {plugin:?} is not JSON: {reason}")]
+    #[error("plug-in {plugin:?} has a configuration that is not JSON: {reason}")]
     Config {
         /// The path.
         plugin: String,
