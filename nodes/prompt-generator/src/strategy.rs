@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tracklens_plugin::{Kind, Plugin};
+use tracklens_plugin::{Kind, Plugin, PluginError};
 use tracklens_schemas::{FrameIndex, Image, StreamId};
 
 use crate::plugged_in::PluggedIn;
@@ -115,13 +115,18 @@ impl Strategies {
     }
 
     /// The plug-in in this library, configured with this JSON text, in the place of all that is built
-    /// in.
+    /// in: a prompt strategy, or a detector, whose objects are prompts too.
     ///
     /// # Errors
     /// Where it cannot be used.
     pub fn plugin(path: &Path, config: &str) -> Result<Self, StrategyError> {
-        let plugin =
-            Plugin::load(path, Kind::PromptStrategy, config).map_err(StrategyError::Plugin)?;
+        let plugin = match Plugin::load(path, Kind::PromptStrategy, config) {
+            Err(PluginError::Kind { found, .. }) if found == Kind::Detector.to_string() => {
+                Plugin::load(path, Kind::Detector, config)
+            }
+            loaded => loaded,
+        };
+        let plugin = plugin.map_err(StrategyError::Plugin)?;
         Ok(Self {
             kind: StrategyKind::Grid,
             density: 1,
