@@ -15,6 +15,7 @@ mod metadata;
 pub mod rle;
 
 pub mod crops;
+pub mod frame_rows;
 pub mod identifications;
 pub mod prompts;
 pub mod stream_events;
@@ -25,6 +26,7 @@ pub use arrow;
 pub use credit_message::Credit;
 pub use crops::Crop;
 pub use error::SchemaError;
+pub use frame_rows::FrameRow;
 pub use geometry::BBox;
 pub use identifications::{Identification, Outcome};
 pub use ids::{Epoch, FrameId, FrameIndex, InvalidStreamId, StreamId, TrackId};

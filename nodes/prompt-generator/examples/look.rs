@@ -1,4 +1,4 @@
-//! What each strategy costs and finds: `look FILE WIDTH HEIGHT [strategy]` reads raw yuv420p frames,
+//! What each strategy costs and finds: `look FILE WIDTH HEIGHT [strategy or plug-in]` reads raw yuv420p frames,
 //! as `ffmpeg -i clip.mp4 -vf scale=1280:720 -pix_fmt yuv420p clip.yuv` writes them.
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
@@ -29,17 +29,21 @@ fn main() {
     let largest = distances.iter().copied().fold(0.0, f32::max);
     println!("{} frames, largest cut distance {largest:.3}", frames.len());
 
-    for name in ["grid", "motion", "saliency", "hybrid"] {
-        if arguments.get(3).is_some_and(|wanted| wanted != name) {
-            continue;
-        }
+    let built_in = ["grid", "motion", "saliency", "hybrid"];
+    let names = arguments
+        .get(3)
+        .map_or(built_in.to_vec(), |name| vec![name]);
+    for name in names {
         let rules = Rules {
             interval: 60,
             fill: true,
             most: 256,
             tracks: TracksUse::None,
         };
-        let strategies = Strategies::new(StrategyKind::named(name).unwrap(), 16, None).unwrap();
+        let strategies = match name.ends_with(".so") {
+            true => Strategies::plugin(name.as_ref(), "{}").unwrap(),
+            false => Strategies::new(StrategyKind::named(name).unwrap(), 16, None).unwrap(),
+        };
         let mut prompter = Prompter::new(rules, strategies.make());
         let (mut look_ms, mut other_ms, mut looks, mut count) = (0.0, 0.0, 0, 0);
         for (index, frame) in frames.iter().enumerate() {

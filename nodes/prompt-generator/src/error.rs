@@ -59,4 +59,7 @@ pub enum StrategyError {
     /// The file is wrong.
     #[error(transparent)]
     File(#[from] PromptFileError),
+    /// The plug-in cannot be used. Its error is told here, hence no source that would tell it again.
+    #[error("PROMPT_PLUGIN: {0}")]
+    Plugin(tracklens_plugin::PluginError),
 }

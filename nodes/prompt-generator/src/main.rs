@@ -24,6 +24,8 @@ struct Settings {
     prompt_grid_fill: bool,
     max_prompts_per_frame: usize,
     prompt_file: Option<PathBuf>,
+    prompt_plugin: Option<PathBuf>,
+    prompt_plugin_config: String,
 }
 
 struct PromptGenerator {
@@ -46,16 +48,21 @@ impl Node for PromptGenerator {
         "PROMPT_GRID_FILL",
         "MAX_PROMPTS_PER_FRAME",
         "PROMPT_FILE",
+        "PROMPT_PLUGIN",
+        "PROMPT_PLUGIN_CONFIG",
     ];
     type Settings = Settings;
     type Parcel = ArrayRef;
 
     fn new(settings: Settings, ctx: &mut Context<ArrayRef>) -> eyre::Result<Self> {
-        let strategies = Strategies::new(
-            StrategyKind::named(&settings.sam2_prompt_strategy)?,
-            settings.grid_prompt_density,
-            settings.prompt_file.as_deref(),
-        )?;
+        let strategies = match &settings.prompt_plugin {
+            Some(path) => Strategies::plugin(path, &settings.prompt_plugin_config)?,
+            None => Strategies::new(
+                StrategyKind::named(&settings.sam2_prompt_strategy)?,
+                settings.grid_prompt_density,
+                settings.prompt_file.as_deref(),
+            )?,
+        };
         let tracks = match (ctx.has_input("tracks"), ctx.live()) {
             (false, _) => TracksUse::None,
             (true, true) => TracksUse::Newest,
@@ -63,7 +70,10 @@ impl Node for PromptGenerator {
                 restarted: ctx.restart_count() > 0,
             },
         };
-        tracing::info!(strategy = settings.sam2_prompt_strategy, ?tracks, "ready");
+        match &settings.prompt_plugin {
+            Some(plugin) => tracing::info!(plugin = %plugin.display(), ?tracks, "ready"),
+            None => tracing::info!(strategy = settings.sam2_prompt_strategy, ?tracks, "ready"),
+        }
         Ok(Self {
             strategies,
             rules: Rules {

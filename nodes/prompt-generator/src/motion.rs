@@ -106,6 +106,7 @@ impl Motion {
             candidates,
             reserve: spread(Grid::new(TOP_UP_DENSITY).candidates(size), self.looks),
             least: LEAST,
+            ..Found::default()
         }
     }
 

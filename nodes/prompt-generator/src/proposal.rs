@@ -26,6 +26,17 @@ pub struct Found {
     pub reserve: Vec<Candidate>,
     /// How many prompts there should be at least.
     pub least: usize,
+    /// Prompts that are made already; with them there are no candidates.
+    pub ready: Vec<Ready>,
+}
+
+/// A prompt that is made already, and the place it points at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ready {
+    /// The place: what live tracks cover will be left out.
+    pub place: Candidate,
+    /// The prompt.
+    pub prompt: Prompt,
 }
 
 /// What a strategy has to say about a frame.
@@ -49,6 +60,9 @@ impl Found {
     /// score. `size` is that of the source frame in pixels.
     #[must_use]
     pub fn select(self, coverage: &Coverage, size: (u32, u32), most: usize) -> Vec<Prompt> {
+        if !self.ready.is_empty() {
+            return choose(self.ready, coverage, most);
+        }
         let (width, height) = (size.0 as f32, size.1 as f32);
         let mut chosen: Vec<Candidate> = self
             .candidates
@@ -68,7 +82,7 @@ impl Found {
                 chosen.push(spare);
             }
         }
-        cap(&mut chosen, most);
+        cap(&mut chosen, most, |candidate| candidate.score);
         (0..)
             .zip(chosen)
             .map(|(prompt_id, candidate)| Prompt {
@@ -87,19 +101,29 @@ impl Found {
     }
 }
 
+fn choose(mut ready: Vec<Ready>, coverage: &Coverage, most: usize) -> Vec<Prompt> {
+    ready.retain(|ready| !coverage.covers(&ready.place));
+    cap(&mut ready, most, |ready| ready.prompt.score);
+    let numbered = (0..).zip(ready).map(|(prompt_id, ready)| Prompt {
+        prompt_id,
+        ..ready.prompt
+    });
+    numbered.collect()
+}
+
 /// Ranks by score and keeps the best `most`. Where the limit falls among equals, as it does in a
 /// grid, those that stay are spread evenly over them.
-fn cap(candidates: &mut Vec<Candidate>, most: usize) {
-    candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
+fn cap<T>(candidates: &mut Vec<T>, most: usize, score: impl Fn(&T) -> f32) {
+    candidates.sort_by(|a, b| score(b).total_cmp(&score(a)));
     if candidates.len() <= most {
         return;
     }
-    let Some(last) = most.checked_sub(1).map(|last| candidates[last].score) else {
+    let Some(last) = most.checked_sub(1).map(|last| score(&candidates[last])) else {
         candidates.clear();
         return;
     };
-    let first = candidates.partition_point(|candidate| candidate.score > last);
-    let end = candidates.partition_point(|candidate| candidate.score >= last);
+    let first = candidates.partition_point(|candidate| score(candidate) > last);
+    let end = candidates.partition_point(|candidate| score(candidate) >= last);
     let (places, equals) = (most - first, end - first);
     for place in 0..places {
         candidates.swap(first + place, first + place * equals / places);
@@ -132,7 +156,7 @@ mod tests {
                 .map(|&(x, y, score)| candidate(x, y, f32::from(score) / 4.0))
                 .collect();
             let reserve = candidates.split_off(candidates.len() / 2);
-            let found = Found { candidates, reserve, least };
+            let found = Found { candidates, reserve, least, ..Found::default() };
             let prompts = found.select(&Coverage::default(), (100, 70), most);
             prop_assert!(prompts.len() <= most);
             prop_assert!(prompts.windows(2).all(|pair| pair[0].score >= pair[1].score));
@@ -149,7 +173,7 @@ mod tests {
         let mut candidates: Vec<Candidate> =
             (0..10).map(|x| candidate(x as f32, 0.0, 0.5)).collect();
         candidates.push(candidate(99.0, 0.0, 0.9));
-        cap(&mut candidates, 6);
+        cap(&mut candidates, 6, |candidate| candidate.score);
         let places: Vec<f32> = candidates.iter().map(|c| c.point[0]).collect();
         assert_eq!(places, [99.0, 0.0, 2.0, 4.0, 6.0, 8.0]);
     }
@@ -165,6 +189,7 @@ mod tests {
                 candidate(10.0, 60.0, 0.5),
             ],
             least: 3,
+            ..Found::default()
         };
         let prompts = found.select(&Coverage::default(), (100, 70), 100);
         let points: Vec<[f32; 2]> = prompts.iter().map(|prompt| prompt.points[0]).collect();

@@ -47,6 +47,7 @@ impl Saliency {
                 candidates: peaks(&small.saliency(), small.width, small.height, size),
                 reserve: spread(Grid::new(TOP_UP_DENSITY).candidates(size), self.looks),
                 least: LEAST,
+                ..Found::default()
             }
         })
     }

@@ -1,10 +1,13 @@
 //! What a strategy is, and how one is made for every stream.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use tracklens_plugin::{Kind, Plugin, PluginError};
 use tracklens_schemas::{FrameIndex, Image, StreamId};
 
+use crate::plugged_in::PluggedIn;
 use crate::prompt_file::HandMade;
 use crate::{Grid, Hybrid, Motion, PromptFile, Proposal, Saliency, StrategyError};
 
@@ -84,6 +87,7 @@ pub struct Strategies {
     kind: StrategyKind,
     density: usize,
     file: Option<Arc<PromptFile>>,
+    plugin: Option<Rc<Plugin>>,
 }
 
 impl Strategies {
@@ -106,12 +110,37 @@ impl Strategies {
             kind,
             density,
             file,
+            plugin: None,
+        })
+    }
+
+    /// The plug-in in this library, configured with this JSON text, in the place of all that is built
+    /// in: a prompt strategy, or a detector, whose objects are prompts too.
+    ///
+    /// # Errors
+    /// Where it cannot be used.
+    pub fn plugin(path: &Path, config: &str) -> Result<Self, StrategyError> {
+        let plugin = match Plugin::load(path, Kind::PromptStrategy, config) {
+            Err(PluginError::Kind { found, .. }) if found == Kind::Detector.to_string() => {
+                Plugin::load(path, Kind::Detector, config)
+            }
+            loaded => loaded,
+        };
+        let plugin = plugin.map_err(StrategyError::Plugin)?;
+        Ok(Self {
+            kind: StrategyKind::Grid,
+            density: 1,
+            file: None,
+            plugin: Some(Rc::new(plugin)),
         })
     }
 
     /// A strategy for a new stream.
     #[must_use]
     pub fn make(&self) -> Box<dyn Strategy> {
+        if let Some(plugin) = &self.plugin {
+            return Box::new(PluggedIn::new(plugin.again()));
+        }
         match self.kind {
             StrategyKind::Grid => Box::new(Grid::new(self.density)),
             StrategyKind::Motion => Box::new(Motion::new(self.density)),

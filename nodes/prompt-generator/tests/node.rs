@@ -122,6 +122,112 @@ fn prompts_of_a_file_go_out_as_they_are() {
     assert_eq!(prompts[1][0]["strategy"], "file");
 }
 
+/// The C example of tracklens-plugin, built into this folder, as a plug-in of this kind.
+fn plugin_in_c(folder: &Path, kind: &str) -> String {
+    let plugin = concat!(env!("CARGO_MANIFEST_DIR"), "/../../runtime/plugin");
+    let (source, library) = (folder.join("boxes.c"), folder.join("boxes.so"));
+    let text = std::fs::read_to_string(format!("{plugin}/examples/boxes.c")).unwrap();
+    assert!(text.contains("TRACKLENS_PROMPT_STRATEGY"));
+    std::fs::write(&source, text.replace("TRACKLENS_PROMPT_STRATEGY", kind)).unwrap();
+    let output = Command::new("cc")
+        .args(["-shared", "-fPIC", "-I", &format!("{plugin}/include"), "-o"])
+        .arg(&library)
+        .arg(&source)
+        .output()
+        .unwrap_or_else(|error| panic!("this test needs the C compiler `cc`: {error}"));
+    assert!(output.status.success(), "{}", log(&output));
+    library.to_str().unwrap().into()
+}
+
+/// An example of tracklens-plugin in Rust, where cargo puts it beside the node.
+fn plugin_in_rust(name: &str) -> String {
+    let node = Path::new(env!("CARGO_BIN_EXE_tracklens-prompt-generator"));
+    let path = node.with_file_name(format!("examples/lib{name}.so"));
+    assert!(
+        path.exists(),
+        "{} is missing: cargo build --release --workspace --all-targets makes it",
+        path.display()
+    );
+    path.to_str().unwrap().into()
+}
+
+#[test]
+fn a_plugin_proposes_boxes_on_the_frames_looked_at() {
+    for kind in ["TRACKLENS_PROMPT_STRATEGY", "TRACKLENS_DETECTOR"] {
+        let folder = tempfile::tempdir().unwrap();
+        let library = plugin_in_c(folder.path(), kind);
+        let settings = [
+            ("PROMPT_PLUGIN", library.as_str()),
+            ("PROMPT_PLUGIN_CONFIG", r#"{"columns": 2, "rows": 2}"#),
+            ("REPROMPT_INTERVAL", "2"),
+        ];
+        let frames = [whole_frame(0), whole_frame(1), whole_frame(2)];
+        let output = run(folder.path(), &settings, &frames);
+        assert!(output.status.success(), "{}", log(&output));
+        let prompts = prompts(folder.path());
+        let counts: Vec<usize> = prompts.iter().map(Vec::len).collect();
+        assert_eq!(counts, [4, 0, 4], "{}", log(&output));
+        assert_eq!(prompts[2][3]["box"], json!([16.0, 8.0, 32.0, 16.0]));
+        assert_eq!(prompts[2][3]["strategy"], "boxes");
+    }
+}
+
+#[test]
+fn a_plugin_that_cannot_be_used_stops_the_node_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.so");
+    std::fs::write(&text, "no library").unwrap();
+    let library = plugin_in_c(folder.path(), "TRACKLENS_PROMPT_STRATEGY");
+    let other = tempfile::tempdir().unwrap();
+    let enhancer = plugin_in_c(other.path(), "TRACKLENS_ENHANCER");
+    for (path, config, says) in [
+        (
+            enhancer.as_str(),
+            "{}",
+            "is of kind enhancer, expected prompt-strategy",
+        ),
+        (text.to_str().unwrap(), "{}", "is no shared library"),
+        ("nowhere.so", "{}", "cannot be opened"),
+        (&library, r#"{"rows": 77}"#, "should be 1 to 32"),
+        (&library, "rows", "that is not JSON"),
+    ] {
+        let settings = [("PROMPT_PLUGIN", path), ("PROMPT_PLUGIN_CONFIG", config)];
+        let output = run(folder.path(), &settings, &[whole_frame(0)]);
+        assert!(!output.status.success());
+        let log = log(&output);
+        assert!(log.contains("PROMPT_PLUGIN: plug-in"), "{log}");
+        assert_eq!(log.matches(says).count(), 1, "{log}");
+    }
+}
+
+#[test]
+fn a_look_on_which_the_plugin_fails_has_no_prompts_and_the_next_one_has() {
+    let library = plugin_in_rust("misbehaving");
+    for (does, says) in [
+        ("panic", "panicked: a panic on request"),
+        ("error", "failed: an error on request"),
+        ("columns", "column `score` is missing"),
+        ("hostile", "returned bad prompts"),
+        ("outside", "the box is empty within 32x16 pixels"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = json!({"does": does, "times": 2}).to_string();
+        let settings = [
+            ("PROMPT_PLUGIN", library.as_str()),
+            ("PROMPT_PLUGIN_CONFIG", &config),
+            ("REPROMPT_INTERVAL", "1"),
+        ];
+        let frames: Vec<Value> = (0..4).map(whole_frame).collect();
+        let output = run(folder.path(), &settings, &frames);
+        let log = log(&output);
+        assert!(output.status.success(), "{log}");
+        let counts: Vec<usize> = prompts(folder.path()).iter().map(Vec::len).collect();
+        assert_eq!(counts, [0, 0, 1, 1], "{does}: {log}");
+        assert_eq!(log.matches(says).count(), 1, "{log}");
+        assert_eq!(log.matches("works again").count(), 1, "{log}");
+    }
+}
+
 #[test]
 fn a_frame_cut_short_is_said_and_the_next_one_answered() {
     let folder = tempfile::tempdir().unwrap();

@@ -379,8 +379,14 @@ impl<M: Modules> Tracker<M> {
         let mut seen = self.observer.observe(&features, &shown)?;
         let uncorrected = (0..state.objects.len())
             .filter(|at| corrected.iter().all(|(corrected, _)| corrected != at));
+        let mut taken = vec![0_u16; self.observer.config.geometry.mask_len()];
+        for (_, sighting) in &state.sightings {
+            for (cell, logit) in taken.iter_mut().zip(&sighting.logits) {
+                *cell += u16::from(*logit > 0.0);
+            }
+        }
         for (sighting, at) in seen.iter_mut().zip(uncorrected) {
-            self.hold(state, at, sighting, size);
+            self.hold(state, at, sighting, size, &taken);
         }
         let memories = self.observer.remember(&features, &seen, false)?;
         let mut seen = seen
@@ -423,6 +429,7 @@ impl<M: Modules> Tracker<M> {
         at: usize,
         sighting: &mut Sighting,
         size: (u32, u32),
+        taken: &[u16],
     ) {
         let config = &self.observer.config;
         let Some(share) = config.selection.reach else {
@@ -434,7 +441,7 @@ impl<M: Modules> Tracker<M> {
         let cells = config.geometry.mask;
         let (bbox, area, missed) = (&object.bbox, object.usual_area, object.missed);
         let reach = Reach::new(bbox, area, missed, size, cells, share);
-        if !reach.keep(&mut sighting.logits, last, &mut self.regions) {
+        if !reach.keep(&mut sighting.logits, last, taken, &mut self.regions) {
             sighting.object_score = sighting.object_score.min(-1.0);
         }
     }

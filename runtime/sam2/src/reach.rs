@@ -35,6 +35,8 @@ struct Part {
     cells: Vec<usize>,
     /// Of those, on or beside the last mask.
     known: usize,
+    /// Of those, in the last mask of another object.
+    others: usize,
 }
 
 impl Reach {
@@ -74,7 +76,13 @@ impl Reach {
 
     /// Takes everything out of a mask that is not the object, which had the mask `last` on the frame
     /// before (empty: unknown). True if something is left.
-    pub fn keep(&self, logits: &mut [f32], last: &[f32], regions: &mut Regions) -> bool {
+    pub fn keep(
+        &self,
+        logits: &mut [f32],
+        last: &[f32],
+        taken: &[u16],
+        regions: &mut Regions,
+    ) -> bool {
         let width = self.size[1];
         let [x0, y0, x1, y1] = self.window;
         let mut left = false;
@@ -92,8 +100,13 @@ impl Reach {
         let mut parts = Vec::new();
         regions.each(logits, self.size, true, |cells| {
             let known = cells.iter().filter(|cell| self.beside(last, **cell));
+            let others = cells.iter().filter(|cell| {
+                let own = last.get(**cell).is_some_and(|logit| *logit > 0.0);
+                taken.get(**cell).copied().unwrap_or(0) > u16::from(own)
+            });
             parts.push(Part {
                 known: known.count(),
+                others: others.count(),
                 cells: cells.to_vec(),
             });
         });
@@ -102,7 +115,11 @@ impl Reach {
         let mut total = parts.first().map_or(0, |part| part.cells.len());
         for part in parts.iter().skip(1) {
             let grown = total + part.cells.len();
-            if part.known > 0 && grown as f32 <= most && self.gap(&parts[0], part) <= self.gap {
+            let e = |n: &str, d: f32| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
+            let mine = (e("X_KNOWN", 1.0) < 0.5 || part.known > 0) && grown as f32 <= self.usual * e("X_GROWTH", 1.4) && self.gap(&parts[0], part) as f32 <= self.gap as f32 * e("X_GAP", 1.0);
+            let theirs = 2 * part.others > part.cells.len();
+            let drop = match e("X_MODE", 0.0) as i32 { 0 => !mine, 1 => theirs, 2 => theirs || !mine, _ => false };
+            if !drop {
                 total = grown;
                 continue;
             }
@@ -167,7 +184,7 @@ mod tests {
         let mut mask = logits(picture);
         let bbox = BBox::new(0.0, 0.0, 4.0, 4.0);
         let reach = Reach::new(&bbox, 16.0, missed, (24, 6), SIZE, share);
-        let left = reach.keep(&mut mask, &last, &mut Regions::default());
+        let left = reach.keep(&mut mask, &last, &[], &mut Regions::default());
         let row = |y: usize| {
             let row = mask[y * 12..][..12].iter();
             row.map(|l| if *l > 0.0 { '#' } else { '.' }).collect()

@@ -230,6 +230,20 @@ pub static TABLE: &[Setting] = &[
         PROMPT_GENERATOR,
         "JSON or YAML list of prompts for SAM2_PROMPT_STRATEGY=file",
     ),
+    row(
+        "PROMPT_PLUGIN",
+        Kind::Path,
+        Unset,
+        PROMPT_GENERATOR,
+        "a plug-in that says where to look, in the place of SAM2_PROMPT_STRATEGY (docs/plugins.md)",
+    ),
+    row(
+        "PROMPT_PLUGIN_CONFIG",
+        Kind::Text,
+        All("{}"),
+        PROMPT_GENERATOR,
+        "JSON text for the plug-in",
+    ),
     // Tracking.
     row(
         "MIN_OBJECT_AREA",
