@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tracklens_node::pairing::{Pair, Pairing};
 use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, Work};
 use tracklens_onnx::{Device, SessionSettings};
-use tracklens_sam2::{Engines, ModelFolder, ProposalRules, model_folder};
+use tracklens_sam2::{Engines, ModelChoice, ModelFolder, ProposalRules};
 use tracklens_sam2_tracker::snapshot::{Snapshot, SnapshotWriter, StreamSnapshot, fingerprint};
 use tracklens_sam2_tracker::{Late, Outcome, Tracker, TrackerSettings};
 use tracklens_schemas::arrow::array::ArrayRef;
@@ -19,8 +19,6 @@ use tracklens_schemas::{
 
 /// Track ids of one run of the node: a restarted one goes on with the next million.
 const IDS_PER_RUN_BITS: u32 = 20;
-/// The model that is part of the project.
-const BUILT_IN: &str = "nano";
 
 const INFERENCE: &str = "sam2_inference_duration_seconds";
 const TRACKED: &str = "video_processor_objects_tracked_total";
@@ -59,30 +57,13 @@ struct Settings {
 impl Settings {
     /// The model's folder: the one named, or the best that is installed.
     fn model(&self) -> eyre::Result<ModelFolder> {
-        let program = std::env::current_exe().ok();
-        let current = std::env::current_dir().ok();
-        let given: Vec<PathBuf> = self.sam2_model_dir.iter().cloned().collect();
-        let mut folders = model_folder::search_path(&given, program.as_deref(), current.as_deref());
-        folders.extend(self.tracklens_models.iter().cloned());
-        let home = std::env::home_dir().map(|home| home.join(".local/share/tracklens/models"));
-        folders.extend(home.filter(|folder| folder.is_dir()));
-        if let Some(name) = &self.sam2_model_size {
-            return Ok(ModelFolder::open(&model_folder::find(name, &folders)?)?);
-        }
-        let wanted = match self.config_profile.as_str() {
-            "performance" => "tiny",
-            "quality" => "base",
-            _ => "small",
+        let choice = ModelChoice {
+            profile: &self.config_profile,
+            size: self.sam2_model_size.as_deref(),
+            dir: self.sam2_model_dir.as_ref(),
+            models: self.tracklens_models.as_ref(),
         };
-        if let Ok(path) = model_folder::find(wanted, &folders) {
-            return Ok(ModelFolder::open(&path)?);
-        }
-        let path = model_folder::find(BUILT_IN, &folders)?;
-        tracing::info!(
-            "SAM 2.1 {wanted} is not installed: tracking with the built-in model {BUILT_IN} \
-             (`tracklens models pull {wanted}` installs it)"
-        );
-        Ok(ModelFolder::open(&path)?)
+        Ok(choice.open()?)
     }
 
     fn sessions(&self) -> SessionSettings {
@@ -92,11 +73,7 @@ impl Settings {
                 .clone()
                 .unwrap_or_else(|| "libonnxruntime.so".into()),
             threads: self.sam2_threads,
-            device: match self.sam2_device.as_str() {
-                "cuda" => Device::Cuda,
-                "auto" => Device::Auto,
-                _ => Device::Cpu,
-            },
+            device: Device::named(&self.sam2_device),
         }
     }
 
