@@ -187,10 +187,10 @@ pub static TABLE: &[Setting] = &[
     // Prompts.
     row(
         "SAM2_PROMPT_STRATEGY",
-        Kind::OneOf(&["grid", "motion", "saliency", "hybrid", "file"]),
+        Kind::OneOf(&["grid", "motion", "saliency", "hybrid", "file", "detector"]),
         All("grid"),
         PROMPT_GENERATOR,
-        "where to look for objects: on a grid, where something moves or stands out, all of these, or by PROMPT_FILE",
+        "where to look for objects: on a grid, where something moves or stands out, all of these, by PROMPT_FILE, or where the input detections has boxes",
     ),
     row(
         "GRID_PROMPT_DENSITY",
