@@ -60,6 +60,7 @@ fn eval(folder: &Path, more: &[&str]) -> Output {
         .current_dir(root())
         // Where the log of a failed run is left.
         .env("TMPDIR", folder)
+        .env("GRID_PROMPT_DENSITY", "4")
         .output()
         .unwrap()
 }
@@ -105,4 +106,56 @@ fn a_sequence_that_does_not_come_through_is_named() {
         "{text}"
     );
     assert!(text.contains("run.log"), "{text}");
+}
+
+#[test]
+fn the_same_model_is_compared_with_its_memory_and_without() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(folder.path());
+    let json = folder.path().join("compared.json");
+    let output = eval(
+        folder.path(),
+        &[
+            "--compare",
+            "video,frame",
+            "--model",
+            "nano",
+            "--json",
+            json.to_str().unwrap(),
+        ],
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    let words = |line: &str| -> Vec<String> {
+        let words = line.split_whitespace().take(2);
+        words.map(str::to_string).collect()
+    };
+    let lines: Vec<Vec<String>> = text.lines().skip(2).map(words).collect();
+    let expected = [
+        ["box", "video"],
+        ["box", "frame"],
+        ["all", "video"],
+        ["all", "frame"],
+    ];
+    assert_eq!(lines, expected, "{text}");
+    let report: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
+    let ways = report["ways"].as_array().unwrap();
+    let prompts = |way: usize| ways[way]["prompts_per_frame"].as_f64().unwrap();
+    assert!(prompts(1) > 12.0, "{report}");
+    assert!(prompts(0) < 2.0, "{report}");
+    for way in ways {
+        assert!(way["ms_per_frame"].as_f64().unwrap() > 0.0, "{report}");
+        assert!(way["all"]["id_switches"].is_u64(), "{report}");
+    }
+}
+
+#[test]
+fn without_memory_nothing_can_be_shown_once() {
+    let folder = tempfile::tempdir().unwrap();
+    dataset(folder.path());
+    let output = eval(folder.path(), &["--tracker", "sam2-frame"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(text.contains("--compare video,frame"), "{text}");
 }

@@ -14,6 +14,7 @@ pub mod jsonl;
 mod metadata;
 pub mod rle;
 
+pub mod boxes2d;
 pub mod crops;
 pub mod frame_rows;
 pub mod identifications;
@@ -23,6 +24,7 @@ pub mod tracks;
 
 pub use arrow;
 
+pub use boxes2d::Box2d;
 pub use credit_message::Credit;
 pub use crops::Crop;
 pub use error::SchemaError;

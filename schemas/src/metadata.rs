@@ -24,6 +24,8 @@ pub mod keys {
     pub const ENCODING: &str = "encoding";
     /// What kind of thing the payload is, after dora's hub nodes (text).
     pub const PRIMITIVE: &str = "primitive";
+    /// What the numbers of a box are, in `boxes2d` of dora's hub nodes (text).
+    pub const FORMAT: &str = "format";
     /// Width of the source frame (int).
     pub const SOURCE_WIDTH: &str = "source_width";
     /// Height of the source frame (int).

@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tracklens_iou_tracker::{
-    Detector, Follower, MotionDetector, TrackerSettings, YoloxDetector, YoloxSettings,
+    Detector, Follower, MotionDetector, Seen, TrackerSettings, YoloxDetector, YoloxSettings,
 };
 use tracklens_schemas::{
     Epoch, FrameId, FrameIndex, Image, ImageInfo, PixelEncoding, StreamId, Track,
@@ -65,7 +65,11 @@ fn main() {
         };
         let start = Instant::now();
         let tracks = follower
-            .follow(&[(&id, image)])
+            .follow(&[Seen {
+                id: &id,
+                image,
+                prompts: &[],
+            }])
             .expect("detections")
             .remove(0);
         busy += start.elapsed();

@@ -5,27 +5,36 @@
 
 use pathfinding::kuhn_munkres::kuhn_munkres;
 use pathfinding::matrix::Matrix;
-use tracklens_schemas::BBox;
 
 /// Overlaps are compared as whole numbers of this size, which makes them totally ordered.
 const UNIT: f32 = 1_000_000.0;
 
-/// Pairs `(track, detection)` by index, ordered by track; pairs that overlap less than `min_iou`
-/// are never made.
+/// Pairs `(track, detection)` of so many of each by index, ordered by track; `overlap` of a track
+/// and a detection is their intersection over union, and pairs of less than `min_iou` are never
+/// made.
 #[must_use]
-pub fn associate(tracks: &[BBox], detections: &[BBox], min_iou: f32) -> Vec<(usize, usize)> {
-    if tracks.is_empty() || detections.is_empty() {
+pub fn associate(
+    tracks: usize,
+    detections: usize,
+    min_iou: f32,
+    overlap: impl Fn(usize, usize) -> f32,
+) -> Vec<(usize, usize)> {
+    if tracks == 0 || detections == 0 {
         return Vec::new();
     }
     // The solver wants no more rows than columns.
-    let turned = tracks.len() > detections.len();
+    let turned = tracks > detections;
     let (rows, columns) = if turned {
         (detections, tracks)
     } else {
         (tracks, detections)
     };
-    let weights = Matrix::from_fn(rows.len(), columns.len(), |(row, column)| {
-        let iou = rows[row].iou(&columns[column]);
+    let weights = Matrix::from_fn(rows, columns, |(row, column)| {
+        let iou = if turned {
+            overlap(column, row)
+        } else {
+            overlap(row, column)
+        };
         if iou.is_finite() && iou >= min_iou {
             (iou * UNIT) as i64
         } else {
@@ -45,7 +54,13 @@ pub fn associate(tracks: &[BBox], detections: &[BBox], min_iou: f32) -> Vec<(usi
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use tracklens_schemas::BBox;
+
+    fn associate(tracks: &[BBox], found: &[BBox], min_iou: f32) -> Vec<(usize, usize)> {
+        super::associate(tracks.len(), found.len(), min_iou, |track, detection| {
+            tracks[track].iou(&found[detection])
+        })
+    }
 
     fn square(x: f32) -> BBox {
         BBox {

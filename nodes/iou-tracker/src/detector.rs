@@ -1,7 +1,8 @@
 //! What a detector is: frames of several streams in, the objects of each frame out.
 
 use tracklens_onnx::OnnxError;
-use tracklens_schemas::{BBox, Image, ImageInfo, Mask, StreamId};
+use tracklens_sam2::{InferenceError, ModelError};
+use tracklens_schemas::{BBox, Image, ImageInfo, Mask, Prompt, StreamId};
 
 /// One frame to look at.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +11,20 @@ pub struct StreamFrame<'a> {
     pub stream: &'a StreamId,
     /// The pixels, at processing resolution.
     pub image: Image<'a>,
+    /// Where to look, in source pixels; for detectors that are told.
+    pub prompts: &'a [Prompt],
+}
+
+/// What a detector's masks are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shapes {
+    /// What hangs together: neighbours may be one blob, which is cut where both were known before.
+    Blobs,
+    /// A box is what is known; a mask says little more. Objects are told apart by their boxes.
+    #[default]
+    Boxes,
+    /// The object's own pixels: objects are told apart by their masks.
+    Masks,
 }
 
 /// One object in one frame.
@@ -104,6 +119,12 @@ pub enum DetectorError {
     /// The file is missing or broken.
     #[error("DETECTOR_MODEL: {0}; give the path of a YOLOX .onnx file")]
     Model(OnnxError),
+    /// A SAM 2 model that is missing or not in order.
+    #[error("DETECTOR=sam2: {0}")]
+    Sam2(#[from] ModelError),
+    /// SAM 2 failed on a frame.
+    #[error(transparent)]
+    Sam2Inference(#[from] InferenceError),
     /// A model of another kind.
     #[error("DETECTOR_MODEL {path:?} is no YOLOX model: expected {expected}, found {found}")]
     ModelShape {
@@ -148,6 +169,11 @@ pub trait Detector {
 
     /// Most frames that are worth giving in one call.
     fn max_batch(&self) -> usize;
+
+    /// What its masks are.
+    fn shapes(&self) -> Shapes {
+        Shapes::Boxes
+    }
 
     /// The objects of each frame, in the order of the frames. At most one frame of a stream in a
     /// call; frames of a stream come in order.

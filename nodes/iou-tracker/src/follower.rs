@@ -2,11 +2,22 @@
 
 use std::collections::HashMap;
 
-use tracklens_schemas::{Epoch, FrameId, Image, StreamId, Track};
+use tracklens_schemas::{Epoch, FrameId, Image, Prompt, StreamId, Track};
 
-use crate::detector::{Detector, DetectorError, StreamFrame};
+use crate::detector::{Detector, DetectorError, Shapes, StreamFrame};
 use crate::motion::blob_split::split;
 use crate::tracker::{Tracker, TrackerSettings};
+
+/// A frame to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Which it is.
+    pub id: &'a FrameId,
+    /// Its pixels.
+    pub image: Image<'a>,
+    /// The prompts made on it, for a detector that takes them.
+    pub prompts: &'a [Prompt],
+}
 
 /// Follows the objects of any number of streams.
 pub struct Follower {
@@ -46,12 +57,13 @@ impl Follower {
     /// # Errors
     /// Where the detector failed: the frames have no tracks, and the next ones go on from the
     /// frames before.
-    pub fn follow(
-        &mut self,
-        frames: &[(&FrameId, Image<'_>)],
-    ) -> Result<Vec<Vec<Track>>, DetectorError> {
-        for (id, _) in frames {
-            let fresh = || (id.epoch, Tracker::new(self.settings, self.first_id));
+    pub fn follow(&mut self, frames: &[Seen<'_>]) -> Result<Vec<Vec<Track>>, DetectorError> {
+        let shapes = self.detector.shapes();
+        for Seen { id, .. } in frames {
+            let fresh = || {
+                let tracker = Tracker::new(self.settings, shapes, self.first_id);
+                (id.epoch, tracker)
+            };
             let (epoch, tracker) = self.streams.entry(id.stream.clone()).or_insert_with(fresh);
             if *epoch != id.epoch {
                 *epoch = id.epoch;
@@ -61,20 +73,24 @@ impl Follower {
         }
         let seen: Vec<StreamFrame<'_>> = frames
             .iter()
-            .map(|(id, image)| StreamFrame {
-                stream: &id.stream,
-                image: *image,
+            .map(|frame| StreamFrame {
+                stream: &frame.id.stream,
+                image: frame.image,
+                prompts: frame.prompts,
             })
             .collect();
         let found = self.detector.detect(&seen)?;
-        let tracks = frames.iter().zip(found).map(|((id, image), found)| {
-            let info = &image.info;
+        let tracks = frames.iter().zip(found).map(|(frame, found)| {
+            let info = &frame.image.info;
             let (width, height) = (info.source_width, info.source_height);
             let found = found.into_iter().filter_map(|d| d.into_source(info));
-            let Some((_, tracker)) = self.streams.get_mut(&id.stream) else {
+            let Some((_, tracker)) = self.streams.get_mut(&frame.id.stream) else {
                 return Vec::new();
             };
-            let expected: Vec<_> = tracker.expected().collect();
+            let expected: Vec<_> = match shapes {
+                Shapes::Blobs => tracker.expected().collect(),
+                Shapes::Boxes | Shapes::Masks => Vec::new(),
+            };
             let found = found
                 .flat_map(|detection| split(detection, &expected))
                 .collect();

@@ -1,77 +1,22 @@
-//! The iou-tracker node: frames in, tracks out.
+//! The iou-tracker node: frames in (with prompts, where its detector takes them), tracks out.
 
-use std::path::PathBuf;
+mod settings;
+
 use std::process::ExitCode;
 use std::time::Instant;
 
-use serde::Deserialize;
-use tracklens_iou_tracker::{
-    Detector, Follower, MotionDetector, TrackerSettings, YoloxDetector, YoloxSettings,
-};
+use settings::Settings;
+use tracklens_iou_tracker::{Follower, Seen};
+use tracklens_node::pairing::{Pair, Pairing};
 use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, Work};
 use tracklens_schemas::arrow::array::ArrayRef;
 use tracklens_schemas::{
-    FrameId, Header, Image, ImageInfo, Metadata, StreamEventKind, TracksInfo, TracksStatus, tracks,
+    Header, Image, ImageInfo, Metadata, Prompt, StreamEventKind, StreamId, TracksInfo,
+    TracksStatus, prompts, tracks,
 };
 
 /// Track ids of one run of the node: a restarted one goes on with the next million.
 const IDS_PER_RUN_BITS: u32 = 20;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-struct Settings {
-    detector: String,
-    detector_model: Option<PathBuf>,
-    detector_classes: Option<Vec<String>>,
-    detector_score_threshold: f32,
-    detector_threads: usize,
-    min_object_area: u32,
-    sam2_max_objects_per_stream: usize,
-    track_min_iou: f32,
-    track_confirm_frames: u32,
-    track_lost_frames: u32,
-    tracklens_models: Option<PathBuf>,
-    ort_dylib_path: Option<PathBuf>,
-}
-
-impl Settings {
-    fn detector(&self) -> eyre::Result<Box<dyn Detector>> {
-        if self.detector == "motion" {
-            return Ok(Box::<MotionDetector>::default());
-        }
-        let model = self.detector_model.clone().or_else(|| {
-            let folder = self.tracklens_models.as_ref()?;
-            Some(folder.join("yolox-nano/yolox_nano.onnx"))
-        });
-        Ok(Box::new(YoloxDetector::new(&YoloxSettings {
-            library: self
-                .ort_dylib_path
-                .clone()
-                .unwrap_or_else(|| "libonnxruntime.so".into()),
-            model: model.ok_or_else(|| {
-                eyre::eyre!(
-                    "DETECTOR=yolox needs a model: set DETECTOR_MODEL to a YOLOX .onnx file, or \
-                     TRACKLENS_MODELS to the folder with yolox-nano/yolox_nano.onnx"
-                )
-            })?,
-            classes: self.detector_classes.clone().unwrap_or_default(),
-            score: self.detector_score_threshold,
-            threads: self.detector_threads,
-        })?))
-    }
-
-    fn tracker(&self) -> TrackerSettings {
-        TrackerSettings {
-            score: self.detector_score_threshold,
-            min_area: self.min_object_area,
-            min_iou: self.track_min_iou,
-            confirm_frames: self.track_confirm_frames,
-            lost_frames: self.track_lost_frames,
-            max_objects: self.sam2_max_objects_per_stream,
-            ..TrackerSettings::default()
-        }
-    }
-}
 
 /// A frame that waits for others to be looked at together.
 struct Waiting {
@@ -89,6 +34,8 @@ struct Rows {
 struct IouTracker {
     follower: Follower,
     waiting: Vec<Waiting>,
+    /// Frames that wait for their prompts, where the detector takes them.
+    pairing: Option<Pairing>,
 }
 
 fn main() -> ExitCode {
@@ -97,21 +44,9 @@ fn main() -> ExitCode {
 
 impl Node for IouTracker {
     const NAME: &'static str = "iou-tracker";
-    const ABOUT: &'static str = "Finds objects frame by frame (motion or YOLOX) and follows them.";
-    const SETTINGS: &'static [&'static str] = &[
-        "DETECTOR",
-        "DETECTOR_MODEL",
-        "DETECTOR_CLASSES",
-        "DETECTOR_SCORE_THRESHOLD",
-        "DETECTOR_THREADS",
-        "MIN_OBJECT_AREA",
-        "SAM2_MAX_OBJECTS_PER_STREAM",
-        "TRACK_MIN_IOU",
-        "TRACK_CONFIRM_FRAMES",
-        "TRACK_LOST_FRAMES",
-        "TRACKLENS_MODELS",
-        "ORT_DYLIB_PATH",
-    ];
+    const ABOUT: &'static str =
+        "Finds objects frame by frame (motion, YOLOX or SAM 2 without memory) and follows them.";
+    const SETTINGS: &'static [&'static str] = settings::NAMES;
     type Settings = Settings;
     type Parcel = Rows;
 
@@ -120,6 +55,11 @@ impl Node for IouTracker {
             ctx.restart_count() < 1 << (u32::BITS - IDS_PER_RUN_BITS),
             "restarted {} times: no track ids are left, start the graph anew",
             ctx.restart_count()
+        );
+        eyre::ensure!(
+            !settings.takes_prompts() || ctx.has_input("prompts"),
+            "DETECTOR=sam2 is told where to look: connect the input `prompts` to a \
+             prompt-generator, as graphs/legacy-sam2.yml does"
         );
         let first_id = (ctx.restart_count() << IDS_PER_RUN_BITS) + 1;
         let follower = Follower::new(settings.detector()?, settings.tracker(), first_id);
@@ -131,6 +71,7 @@ impl Node for IouTracker {
         Ok(Self {
             follower,
             waiting: Vec::new(),
+            pairing: settings.takes_prompts().then(Pairing::default),
         })
     }
 
@@ -140,6 +81,9 @@ impl Node for IouTracker {
         input: &str,
         message: Message,
     ) -> Result<(), BadMessage> {
+        if self.pairing.is_some() {
+            return self.paired(ctx, input, message);
+        }
         if input != "frames" {
             // Prompts, where it stands in for a tracker that takes them.
             ctx.done(input, &message.header);
@@ -148,8 +92,7 @@ impl Node for IouTracker {
         let image = message.image()?;
         if self.follower.max_batch() == 1 {
             // Nothing to wait for: look at the pixels where they are.
-            let frame = [(&message.header, image)];
-            follow(&mut self.follower, ctx, &frame);
+            follow(&mut self.follower, ctx, &[(&message.header, image, &[])]);
             return Ok(());
         }
         self.waiting.push(Waiting {
@@ -164,6 +107,23 @@ impl Node for IouTracker {
     }
 
     fn stream(&mut self, ctx: &mut Context<Rows>, change: &StreamChange) -> eyre::Result<()> {
+        let newer = |epoch| epoch < change.epoch;
+        match (change.event, &mut self.pairing) {
+            (StreamEventKind::Closed, Some(_)) => {
+                self.drain(ctx, &change.stream);
+                if let Some(pairing) = &mut self.pairing {
+                    pairing.forget(&change.stream);
+                }
+            }
+            // Frames of an earlier epoch wait for prompts that will not come.
+            (StreamEventKind::Opened, Some(pairing))
+                if pairing.epoch(&change.stream).is_some_and(newer) =>
+            {
+                self.drain(ctx, &change.stream);
+            }
+            _ => {}
+        }
+        self.let_orphans_go(ctx);
         if change.event == StreamEventKind::Closed {
             while self
                 .waiting
@@ -193,6 +153,10 @@ impl Node for IouTracker {
     }
 
     fn finish(&mut self, ctx: &mut Context<Rows>) -> eyre::Result<()> {
+        let waiting = self.pairing.as_ref().map(Pairing::waiting);
+        for stream in waiting.unwrap_or_default() {
+            self.drain(ctx, &stream);
+        }
         while !self.waiting.is_empty() {
             self.look(ctx);
         }
@@ -201,6 +165,77 @@ impl Node for IouTracker {
 }
 
 impl IouTracker {
+    /// A frame is looked at once its prompts are there, in live graphs too: without a memory, prompts
+    /// that come late are of no use.
+    fn paired(
+        &mut self,
+        ctx: &mut Context<Rows>,
+        input: &str,
+        message: Message,
+    ) -> Result<(), BadMessage> {
+        let Some(pairing) = &mut self.pairing else {
+            return Ok(());
+        };
+        let stream = message.header.id.stream.clone();
+        let mut result = Ok(());
+        match input {
+            "frames" => {
+                let image = message.image()?;
+                match pairing.at_hand(&message.header) {
+                    Some(prompts) => {
+                        let frame = (&message.header, image, prompts.as_slice());
+                        follow(&mut self.follower, ctx, &[frame]);
+                    }
+                    None => pairing.frame(message.header.clone(), image.info, image.data),
+                }
+            }
+            "prompts" => {
+                // Malformed prompts are none, and the frame is looked at all the same.
+                let decoded = prompts::decode(&message.array).map_err(BadMessage::from);
+                let prompts = decoded.unwrap_or_else(|bad| {
+                    result = Err(bad);
+                    Vec::new()
+                });
+                if pairing.prompts(message.header.clone(), prompts).is_some() {
+                    ctx.done(input, &message.header);
+                }
+            }
+            _ => ctx.done(input, &message.header),
+        }
+        while let Some(pair) = self.pairing.as_mut().and_then(|p| p.next(&stream)) {
+            self.work_off(ctx, pair);
+        }
+        self.let_orphans_go(ctx);
+        result
+    }
+
+    fn work_off(&mut self, ctx: &mut Context<Rows>, pair: Pair) {
+        let frame = pair.frame;
+        let image = Image {
+            info: frame.info,
+            data: &frame.pixels,
+        };
+        let seen = (&frame.header, image, pair.prompts.as_slice());
+        follow(&mut self.follower, ctx, &[seen]);
+        if let Some(pairing) = &mut self.pairing {
+            pairing.give_back(frame);
+        }
+    }
+
+    /// Looks at what waits of a stream, with whatever prompts there are.
+    fn drain(&mut self, ctx: &mut Context<Rows>, stream: &StreamId) {
+        while let Some(pair) = self.pairing.as_mut().and_then(|p| p.force(stream)) {
+            self.work_off(ctx, pair);
+        }
+    }
+
+    fn let_orphans_go(&mut self, ctx: &mut Context<Rows>) {
+        let orphans = self.pairing.as_mut().map(Pairing::take_orphans);
+        for header in orphans.unwrap_or_default() {
+            ctx.done("prompts", &header);
+        }
+    }
+
     /// Places of the next frames to look at: the first of each stream.
     fn batch(&self) -> Vec<usize> {
         let mut places: Vec<usize> = Vec::new();
@@ -222,44 +257,49 @@ impl IouTracker {
             batch.push(self.waiting.remove(place));
         }
         batch.reverse();
-        let frames: Vec<(&Header, Image<'_>)> = batch
+        let frames: Vec<Frame<'_>> = batch
             .iter()
             .map(|frame| {
-                (
-                    &frame.header,
-                    Image {
-                        info: frame.info,
-                        data: &frame.pixels,
-                    },
-                )
+                let image = Image {
+                    info: frame.info,
+                    data: &frame.pixels,
+                };
+                (&frame.header, image, [].as_slice())
             })
             .collect();
         follow(&mut self.follower, ctx, &frames);
     }
 }
 
+/// A frame with its prompts.
+type Frame<'a> = (&'a Header, Image<'a>, &'a [Prompt]);
+
 /// Looks at frames of different streams and queues their tracks: one message each, always.
-fn follow(follower: &mut Follower, ctx: &mut Context<Rows>, frames: &[(&Header, Image<'_>)]) {
+fn follow(follower: &mut Follower, ctx: &mut Context<Rows>, frames: &[Frame<'_>]) {
     if frames.is_empty() {
         return;
     }
     let start = Instant::now();
-    let seen: Vec<(&FrameId, Image<'_>)> = frames
+    let seen: Vec<Seen<'_>> = frames
         .iter()
-        .map(|(header, image)| (&header.id, *image))
+        .map(|(header, image, prompts)| Seen {
+            id: &header.id,
+            image: *image,
+            prompts,
+        })
         .collect();
     let result = ctx.timed("track", |_| follower.follow(&seen));
     let processing_ms = start.elapsed().as_secs_f64() * 1000.0 / frames.len() as f64;
     let (status, found) = match result {
         Ok(found) => (TracksStatus::Ok, found),
         Err(error) => {
-            for (header, _) in frames {
+            for (header, ..) in frames {
                 tracing::warn!(frame = %header.id, %error, "no tracks for this frame");
             }
             (TracksStatus::Failed, vec![Vec::new(); frames.len()])
         }
     };
-    for ((header, image), rows) in frames.iter().zip(found) {
+    for ((header, image, _), rows) in frames.iter().zip(found) {
         let info = TracksInfo {
             status,
             processing_ms,

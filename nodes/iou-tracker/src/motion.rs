@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use tracklens_schemas::{BBox, Image, Mask, StreamId};
 
-use crate::detector::{Detection, Detector, DetectorError, StreamFrame};
+use crate::detector::{Detection, Detector, DetectorError, Shapes, StreamFrame};
 use background_model::{BackgroundModel, Verdict};
 use tracklens_vision::components::{Blob, Components};
 use tracklens_vision::luma::ReducedLuma;
@@ -148,6 +148,10 @@ impl Detector for MotionDetector {
 
     fn max_batch(&self) -> usize {
         1
+    }
+
+    fn shapes(&self) -> Shapes {
+        Shapes::Blobs
     }
 
     fn detect(&mut self, frames: &[StreamFrame<'_>]) -> Result<Vec<Vec<Detection>>, DetectorError> {

@@ -4,17 +4,22 @@
 //! first the certain ones, then the uncertain ones for tracks still without a match; only certain
 //! ones begin new tracks. A track is published once it has been seen often enough, then until it
 //! has been missing for too long.
+//!
+//! Where a detector gives the pixels of each object ([`Shapes::Masks`]), its last mask, moved as its
+//! box is expected to, is compared instead of the box: boxes of an object and of what is behind it,
+//! or of a part and the whole, overlap much, and their masks do not.
 
 use tracklens_schemas::{BBox, Mask, Track, TrackId, TrackState};
 
 use crate::association::associate;
-use crate::detector::SourceDetection;
+use crate::column_runs::moved;
+use crate::detector::{Shapes, SourceDetection};
 use crate::kalman::BoxFilter;
 
 /// Overlap that the second pass asks for.
 const SECOND_PASS_IOU: f32 = 0.3;
 /// Share of the least area down to which a known object is still followed.
-const FOLLOWED_AREA: f32 = 0.4;
+pub(crate) const FOLLOWED_AREA: f32 = 0.4;
 /// Share of an unseen object's box that may lie outside the frame before it counts as gone.
 const OUTSIDE: f32 = 0.6;
 
@@ -57,6 +62,10 @@ struct Object {
     id: Option<TrackId>,
     filter: BoxFilter,
     predicted: BBox,
+    /// The last mask and its box; kept where objects are told apart by their masks.
+    last: Option<(Mask, BBox)>,
+    /// The last mask where it is expected now.
+    expected: Option<Mask>,
     seen: u32,
     missed: u32,
     age: u32,
@@ -67,17 +76,19 @@ struct Object {
 #[derive(Debug)]
 pub struct Tracker {
     settings: TrackerSettings,
+    shapes: Shapes,
     next_id: u32,
     objects: Vec<Object>,
 }
 
 impl Tracker {
-    /// A tracker whose first track gets the id `first_id`; ids grow from there and are never used
-    /// again.
+    /// A tracker of a detector's `shapes` whose first track gets the id `first_id`; ids grow from
+    /// there and are never used again.
     #[must_use]
-    pub fn new(settings: TrackerSettings, first_id: u32) -> Self {
+    pub fn new(settings: TrackerSettings, shapes: Shapes, first_id: u32) -> Self {
         Self {
             settings,
+            shapes,
             next_id: first_id,
             objects: Vec::new(),
         }
@@ -113,6 +124,7 @@ impl Tracker {
         for object in &mut self.objects {
             object.filter.predict();
             object.predicted = object.filter.bbox();
+            object.expected = object.expected_mask();
             object.age = object.age.saturating_add(1);
         }
         let mut detections: Vec<Option<SourceDetection>> = detections
@@ -129,7 +141,10 @@ impl Tracker {
         let mut tracks = Vec::new();
         for (object, detection) in self.objects.iter_mut().zip(matched) {
             let track = match detection {
-                Some(detection) => object.saw(detection, &self.settings, &mut self.next_id),
+                Some(detection) => {
+                    object.keep(&detection, self.shapes);
+                    object.saw(detection, &self.settings, &mut self.next_id)
+                }
                 None => object.missed(width, height, &self.settings),
             };
             tracks.extend(track);
@@ -161,17 +176,16 @@ impl Tracker {
                     .is_some_and(|d| (d.score >= self.settings.score) == certain)
             })
             .collect();
-        let predicted: Vec<BBox> = rows.iter().map(|&i| self.objects[i].predicted).collect();
-        let found: Vec<BBox> = columns
-            .iter()
-            .filter_map(|&i| detections[i].as_ref().map(|d| d.bbox))
-            .collect();
         let min_iou = if certain {
             self.settings.min_iou
         } else {
             SECOND_PASS_IOU
         };
-        for (row, column) in associate(&predicted, &found, min_iou) {
+        let overlap = |row: usize, column: usize| {
+            let detection = detections[columns[column]].as_ref();
+            detection.map_or(0.0, |d| self.objects[rows[row]].overlap(d))
+        };
+        for (row, column) in associate(rows.len(), columns.len(), min_iou, overlap) {
             matched[rows[row]] = detections[columns[column]].take();
         }
     }
@@ -185,19 +199,51 @@ impl Tracker {
         fresh.sort_by(|a, b| b.score.total_cmp(&a.score));
         let room = self.settings.max_objects.saturating_sub(self.objects.len());
         self.objects
-            .extend(fresh.into_iter().take(room).map(|detection| Object {
-                id: None,
-                filter: BoxFilter::new(&detection.bbox),
-                predicted: detection.bbox,
-                seen: 1,
-                missed: 0,
-                age: 0,
-                score: detection.score,
+            .extend(fresh.into_iter().take(room).map(|detection| {
+                let mut object = Object::new(&detection);
+                object.keep(&detection, self.shapes);
+                object
             }));
     }
 }
 
 impl Object {
+    fn new(detection: &SourceDetection) -> Self {
+        Self {
+            id: None,
+            filter: BoxFilter::new(&detection.bbox),
+            predicted: detection.bbox,
+            last: None,
+            expected: None,
+            seen: 1,
+            missed: 0,
+            age: 0,
+            score: detection.score,
+        }
+    }
+
+    /// How much a detection lies where the object is expected.
+    fn overlap(&self, detection: &SourceDetection) -> f32 {
+        match &self.expected {
+            Some(mask) => mask.iou(&detection.mask),
+            None => self.predicted.iou(&detection.bbox),
+        }
+    }
+
+    /// The last mask, moved as the box is expected to move.
+    fn expected_mask(&self) -> Option<Mask> {
+        let (mask, bbox) = self.last.as_ref()?;
+        let (from, to) = (bbox.center(), self.predicted.center());
+        let by = (to.0 - from.0, to.1 - from.1);
+        Some(moved(mask, (by.0.round() as i64, by.1.round() as i64)))
+    }
+
+    fn keep(&mut self, detection: &SourceDetection, shapes: Shapes) {
+        if shapes == Shapes::Masks {
+            self.last = Some((detection.mask.clone(), detection.bbox));
+        }
+    }
+
     fn saw(
         &mut self,
         detection: SourceDetection,
@@ -277,7 +323,7 @@ mod tests {
     }
 
     fn tracker() -> Tracker {
-        Tracker::new(TrackerSettings::default(), 1 << 20)
+        Tracker::new(TrackerSettings::default(), Shapes::Boxes, 1 << 20)
     }
 
     fn step(tracker: &mut Tracker, detections: Vec<SourceDetection>) -> Vec<(u32, TrackState)> {
@@ -363,7 +409,7 @@ mod tests {
             max_objects: 1,
             ..TrackerSettings::default()
         };
-        let mut tracker = Tracker::new(settings, 1 << 20);
+        let mut tracker = Tracker::new(settings, Shapes::Boxes, 1 << 20);
         for _ in 0..4 {
             step(&mut tracker, vec![person(50.0, 0.8), person(300.0, 0.9)]);
         }
@@ -372,5 +418,48 @@ mod tests {
         assert_eq!(tracks[0].bbox, person(300.0, 0.9).bbox);
         tracker.forget();
         assert_eq!(step(&mut tracker, vec![]), []);
+    }
+
+    /// A frame of 40 pixels, and the square inside it: nearly the same box, no common pixel.
+    fn frame_and_square(left: f32) -> [SourceDetection; 2] {
+        let outer = BBox::new(left, 100.0, left + 40.0, 140.0);
+        let inner = BBox::new(left + 4.0, 104.0, left + 36.0, 136.0);
+        let bitmap = |bbox| box_mask(&bbox, SIZE.0, SIZE.1).to_bitmap();
+        let (mut frame, square) = (bitmap(outer), bitmap(inner));
+        let inside = frame.iter_mut().zip(&square);
+        inside.for_each(|(frame, square)| *frame &= 1 - square);
+        [(outer, frame), (inner, square)].map(|(bbox, bitmap)| {
+            let mask = Mask::from_bitmap(&bitmap, SIZE.0, SIZE.1);
+            SourceDetection {
+                bbox,
+                area: mask.area() as u32,
+                score: 0.9,
+                class: None,
+                mask,
+            }
+        })
+    }
+
+    #[test]
+    fn masks_tell_apart_what_boxes_do_not() {
+        let ids = |shapes: Shapes| {
+            let settings = TrackerSettings {
+                min_area: 100,
+                ..TrackerSettings::default()
+            };
+            let mut tracker = Tracker::new(settings, shapes, 1 << 20);
+            let mut ids = Vec::new();
+            for step in 0..12 {
+                let [frame, square] = frame_and_square(50.0 + 5.0 * step as f32);
+                // One goes, the other comes.
+                let found = if step < 6 { frame } else { square };
+                let tracks = tracker.update(SIZE.0, SIZE.1, vec![found]);
+                let seen = tracks.iter().filter(|track| track.visible);
+                ids.extend(seen.map(|track| track.track_id.0 - (1 << 20)));
+            }
+            ids
+        };
+        assert_eq!(ids(Shapes::Boxes), [0; 10]);
+        assert_eq!(ids(Shapes::Masks), [0, 0, 0, 0, 1, 1, 1, 1]);
     }
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tracklens_iou_tracker::{
-    Detector, DetectorError, Follower, MotionDetector, StreamFrame, TrackerSettings, YoloxDetector,
-    YoloxSettings,
+    Detector, DetectorError, Follower, MotionDetector, Seen, StreamFrame, TrackerSettings,
+    YoloxDetector, YoloxSettings,
 };
 use tracklens_schemas::{
     Epoch, FrameId, FrameIndex, Image, ImageInfo, PixelEncoding, StreamId, Track,
@@ -86,7 +86,12 @@ fn follow(detector: impl Detector + 'static, frames: &[Vec<u8>]) -> Vec<Vec<Trac
             frame: FrameIndex(frame as u64),
         };
         let image = Image::new(info(), data).unwrap();
-        follower.follow(&[(&id, image)]).unwrap().remove(0)
+        let seen = Seen {
+            id: &id,
+            image,
+            prompts: &[],
+        };
+        follower.follow(&[seen]).unwrap().remove(0)
     });
     run.collect()
 }
@@ -207,6 +212,7 @@ fn yolox_looks_at_several_streams_in_one_call() {
         .map(|(stream, data)| StreamFrame {
             stream,
             image: Image::new(info(), data).unwrap(),
+            prompts: &[],
         })
         .collect();
     let together = detector.detect(&batch).unwrap();

@@ -47,6 +47,7 @@ fn frames_of_a_batch_do_not_mix() {
         .map(|(stream, info, data)| StreamFrame {
             stream,
             image: Image::new(*info, data).unwrap(),
+            prompts: &[],
         })
         .collect();
     let found = detector.detect(&frames).unwrap();

@@ -8,6 +8,7 @@
 
 mod camera;
 mod coverage;
+pub mod detections;
 mod error;
 mod grid;
 mod hybrid;
@@ -25,6 +26,7 @@ mod strategy;
 
 pub use camera::{CameraMotion, Pyramid};
 pub use coverage::Coverage;
+pub use detections::{Detections, DetectionsUse};
 pub use error::{PromptFileError, StrategyError};
 pub use grid::Grid;
 pub use hybrid::Hybrid;

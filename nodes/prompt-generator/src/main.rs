@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, Work};
-use tracklens_prompt_generator::{Prompter, Rules, Strategies, StrategyKind, TracksUse};
+use tracklens_prompt_generator::{
+    DetectionsUse, Prompter, Rules, Strategies, StrategyKind, TracksUse, detections,
+};
 use tracklens_schemas::arrow::array::ArrayRef;
 use tracklens_schemas::{
     Header, Mask, Metadata, Prompt, StreamEventKind, StreamId, TracksInfo, prompts, tracks,
@@ -31,6 +33,7 @@ struct Settings {
 struct PromptGenerator {
     strategies: Strategies,
     rules: Rules,
+    detections: DetectionsUse,
     streams: HashMap<StreamId, Prompter>,
 }
 
@@ -55,10 +58,17 @@ impl Node for PromptGenerator {
     type Parcel = ArrayRef;
 
     fn new(settings: Settings, ctx: &mut Context<ArrayRef>) -> eyre::Result<Self> {
-        let strategies = match &settings.prompt_plugin {
+        let kind = StrategyKind::named(&settings.sam2_prompt_strategy)?;
+        let plugin = settings.prompt_plugin.as_deref();
+        eyre::ensure!(
+            plugin.is_some() || kind != StrategyKind::Detector || ctx.has_input("detections"),
+            "SAM2_PROMPT_STRATEGY=detector needs boxes: connect the input `detections` to a \
+             detector, as graphs/detector-prompted.yml does"
+        );
+        let strategies = match plugin {
             Some(path) => Strategies::plugin(path, &settings.prompt_plugin_config)?,
             None => Strategies::new(
-                StrategyKind::named(&settings.sam2_prompt_strategy)?,
+                kind,
                 settings.grid_prompt_density,
                 settings.prompt_file.as_deref(),
             )?,
@@ -69,6 +79,11 @@ impl Node for PromptGenerator {
             (true, false) => TracksUse::Exact {
                 restarted: ctx.restart_count() > 0,
             },
+        };
+        // A sender that takes part in credit repeats what is lost; only such a one is waited for.
+        let detections = match ctx.live() || !ctx.outputs().wanted("credit_detections") {
+            true => DetectionsUse::Newest,
+            false => DetectionsUse::Exact,
         };
         match &settings.prompt_plugin {
             Some(plugin) => tracing::info!(plugin = %plugin.display(), ?tracks, "ready"),
@@ -82,6 +97,7 @@ impl Node for PromptGenerator {
                 most: settings.max_prompts_per_frame,
                 tracks,
             },
+            detections,
             streams: HashMap::new(),
         })
     }
@@ -100,6 +116,7 @@ impl Node for PromptGenerator {
                 ctx.done(input, &message.header);
                 self.tracks(&message)
             }
+            "detections" => self.detections(ctx, &message),
             _ => Ok(()),
         };
         self.answer(ctx, &message.header.id.stream);
@@ -158,10 +175,10 @@ impl Node for PromptGenerator {
 
 impl PromptGenerator {
     fn prompter(&mut self, stream: &StreamId) -> &mut Prompter {
-        let (rules, strategies) = (self.rules, &self.strategies);
+        let (rules, strategies, detections) = (self.rules, &self.strategies, self.detections);
         self.streams
             .entry(stream.clone())
-            .or_insert_with(|| Prompter::new(rules, strategies.make()))
+            .or_insert_with(|| Prompter::new(rules, strategies.make()).with_detections(detections))
     }
 
     fn frame(&mut self, message: &Message) -> Result<(), BadMessage> {
@@ -178,6 +195,20 @@ impl PromptGenerator {
         prompter.begin(id.epoch);
         prompter.tracks(id.epoch, id.frame, masks.as_ref().ok().cloned());
         masks.map(|_| ())
+    }
+
+    fn detections(
+        &mut self,
+        ctx: &mut Context<ArrayRef>,
+        message: &Message,
+    ) -> Result<(), BadMessage> {
+        let id = &message.header.id;
+        let found = detections::candidates(&message.array, &message.metadata);
+        let prompter = self.prompter(&id.stream);
+        if !prompter.detections(id.epoch, id.frame, found.as_ref().ok().cloned()) {
+            ctx.done("detections", &message.header);
+        }
+        found.map(|_| ()).map_err(BadMessage::from)
     }
 
     /// Queues the answers that are ready.

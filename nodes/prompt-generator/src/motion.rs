@@ -95,6 +95,7 @@ impl Motion {
             let reserve = Grid::new(self.density.div_ceil(2)).candidates(size);
             return Found {
                 candidates: Vec::new(),
+                ready: Vec::new(),
                 least: reserve.len(),
                 reserve,
             };

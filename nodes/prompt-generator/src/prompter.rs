@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 
 use tracklens_schemas::{Epoch, FrameIndex, Header, Image, Mask, Prompt};
 
+use crate::detections::Known;
 use crate::strategy::{Frame, Strategy};
-use crate::{Coverage, CutDetector, Found, Proposal};
+use crate::{Candidate, Coverage, CutDetector, Detections, DetectionsUse, Found, Proposal};
 
 /// After a scene cut, frames before the next one counts: a stroboscope is not many scenes.
 const REST_AFTER_CUT: u64 = 10;
@@ -60,6 +61,8 @@ enum What {
     Prompts(Vec<Prompt>),
     /// To be selected from once it is known what is tracked.
     Selection(Found),
+    /// To be found once another node's detections are there; whether a scene begins here.
+    Detections { cut: bool },
 }
 
 /// The prompts of one stream. Nothing here keeps a frame's pixels: strategies propose when the
@@ -76,6 +79,7 @@ pub struct Prompter {
     waiting: VecDeque<Waiting>,
     /// Tracked masks by frame, oldest first; `None` where the message could not be read.
     tracks: VecDeque<(FrameIndex, Option<Vec<Mask>>)>,
+    detections: Detections,
     acknowledged: Option<FrameIndex>,
 }
 
@@ -94,8 +98,16 @@ impl Prompter {
             look_pending: false,
             waiting: VecDeque::new(),
             tracks: VecDeque::new(),
+            detections: Detections::default(),
             acknowledged: None,
         }
+    }
+
+    /// How another node's detections are taken into account.
+    #[must_use]
+    pub fn with_detections(mut self, detections: DetectionsUse) -> Self {
+        self.detections = Detections::new(detections);
+        self
     }
 
     /// An epoch begins (nothing happens if it has begun already). Frames of the one before that
@@ -112,13 +124,14 @@ impl Prompter {
         self.cut_pending = false;
         self.look_pending = false;
         self.tracks.clear();
+        self.detections.clear();
         self.acknowledged = None;
     }
 
     /// Nothing waits any longer: the stream has ended.
     pub fn release(&mut self) {
         for frame in &mut self.waiting {
-            if let What::Selection(_) = frame.what {
+            if let What::Selection(_) | What::Detections { .. } = frame.what {
                 frame.what = What::Prompts(Vec::new());
             }
         }
@@ -141,6 +154,7 @@ impl Prompter {
         let what = match proposal {
             Proposal::Nothing => What::Prompts(Vec::new()),
             Proposal::Given(prompts) => What::Prompts(prompts),
+            Proposal::Detections => What::Detections { cut },
             Proposal::Found(found) => self.admit(found, index, cut, size),
         };
         self.last = Some(index);
@@ -161,15 +175,37 @@ impl Prompter {
             TracksUse::None => return,
             TracksUse::Newest => self.tracks.clear(),
             TracksUse::Exact { .. } => {
-                let next = match (self.waiting.front(), self.last) {
-                    (Some(waiting), _) => waiting.header.id.frame.0,
-                    (None, Some(last)) => last.0 + 1,
-                    (None, None) => 0,
-                };
+                let next = self.next_frame();
                 self.tracks.retain(|(known, _)| known.0 + 1 >= next);
             }
         }
         self.tracks.push_back((frame, masks));
+    }
+
+    /// Takes in what another node has found on a frame; `None` where that cannot be known. Tells whether it is of use: what is not is finished with.
+    pub fn detections(
+        &mut self,
+        epoch: Epoch,
+        frame: FrameIndex,
+        found: Option<Vec<Candidate>>,
+    ) -> bool {
+        if epoch > self.epoch {
+            self.begin(epoch);
+        }
+        if epoch < self.epoch || self.acknowledged.is_some_and(|last| frame <= last) {
+            return false;
+        }
+        let next = FrameIndex(self.next_frame());
+        self.detections.add(frame, found, next)
+    }
+
+    /// The frame that is answered next.
+    fn next_frame(&self) -> u64 {
+        match (self.waiting.front(), self.last) {
+            (Some(waiting), _) => waiting.header.id.frame.0,
+            (None, Some(last)) => last.0 + 1,
+            (None, None) => 0,
+        }
     }
 
     /// The tracker needs the prompts of this frame no longer.
@@ -181,9 +217,10 @@ impl Prompter {
 
     /// The next answer, in the order of the frames; `None` while its frame waits for tracks.
     pub fn next_answer(&mut self) -> Option<Answer> {
+        self.detect()?;
         let front = self.waiting.front()?;
         let coverage = match &front.what {
-            What::Prompts(_) => Coverage::default(),
+            What::Prompts(_) | What::Detections { .. } => Coverage::default(),
             What::Selection(_) => match self.masks_before(front.header.id.frame)? {
                 Some(masks) => Coverage::of(masks, front.size),
                 None => {
@@ -196,9 +233,36 @@ impl Prompter {
         let Waiting { header, size, what } = self.waiting.pop_front()?;
         let prompts = match what {
             What::Prompts(prompts) => prompts,
+            What::Detections { .. } => Vec::new(),
             What::Selection(found) => found.select(&coverage, size, self.rules.most),
         };
         Some(Answer { header, prompts })
+    }
+
+    /// Puts another node's detections in the next answer, where it is made of them; `None` while
+    /// they may still come. Where they never will, the look is put off.
+    fn detect(&mut self) -> Option<()> {
+        let front = self.waiting.front()?;
+        let What::Detections { cut } = front.what else {
+            return Some(());
+        };
+        let (index, size) = (front.header.id.frame, front.size);
+        let what = match self.detections.take(index) {
+            Known::NotYet => return None,
+            Known::Never => {
+                self.look_pending = true;
+                What::Prompts(Vec::new())
+            }
+            Known::Found(candidates) => {
+                let found = Found {
+                    candidates,
+                    ..Found::default()
+                };
+                self.admit(found, index, cut, size)
+            }
+        };
+        self.waiting.front_mut()?.what = what;
+        Some(())
     }
 
     /// Frames that wait.

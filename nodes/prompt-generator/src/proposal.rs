@@ -47,6 +47,8 @@ pub enum Proposal {
     Nothing,
     /// Prompts given by hand: sent as they are, whatever is tracked.
     Given(Vec<Prompt>),
+    /// Whatever another node has found on this frame.
+    Detections,
     /// Places found; what live tracks cover will be left out.
     Found(Found),
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tracklens_plugin::{Kind, Plugin, PluginError};
 use tracklens_schemas::{FrameIndex, Image, StreamId};
 
+use crate::detections::Detected;
 use crate::plugged_in::PluggedIn;
 use crate::prompt_file::HandMade;
 use crate::{Grid, Hybrid, Motion, PromptFile, Proposal, Saliency, StrategyError};
@@ -54,15 +55,18 @@ pub enum StrategyKind {
     Hybrid,
     /// Prompts from a file.
     File,
+    /// What another node has found.
+    Detector,
 }
 
 impl StrategyKind {
-    const ALL: [(&'static str, Self); 5] = [
+    const ALL: [(&'static str, Self); 6] = [
         ("grid", Self::Grid),
         ("motion", Self::Motion),
         ("saliency", Self::Saliency),
         ("hybrid", Self::Hybrid),
         ("file", Self::File),
+        ("detector", Self::Detector),
     ];
 
     /// The strategy of this name, as in `SAM2_PROMPT_STRATEGY`.
@@ -147,6 +151,7 @@ impl Strategies {
             StrategyKind::Saliency => Box::new(Saliency::default()),
             StrategyKind::Hybrid => Box::new(Hybrid::new(self.density)),
             StrategyKind::File => Box::new(HandMade::new(self.file.clone().unwrap_or_default())),
+            StrategyKind::Detector => Box::new(Detected),
         }
     }
 }

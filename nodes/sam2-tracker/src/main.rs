@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tracklens_node::pairing::{Pair, Pairing};
 use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, Work};
 use tracklens_onnx::{Device, SessionSettings};
-use tracklens_sam2::{Engines, ModelFolder, ProposalRules, model_folder};
+use tracklens_sam2::{Engines, ModelChoice, ModelFolder, ProposalRules, model_folder};
 use tracklens_sam2_tracker::memory_pressure;
 use tracklens_sam2_tracker::snapshot::{Snapshot, SnapshotWriter, StreamSnapshot, fingerprint};
 use tracklens_sam2_tracker::{Late, Outcome, Tracker, TrackerSettings};
@@ -20,8 +20,6 @@ use tracklens_schemas::{
 
 /// Track ids of one run of the node: a restarted one goes on with the next million.
 const IDS_PER_RUN_BITS: u32 = 20;
-/// The model that is part of the project.
-const BUILT_IN: &str = "nano";
 
 const INFERENCE: &str = "sam2_inference_duration_seconds";
 const TRACKED: &str = "video_processor_objects_tracked_total";
@@ -63,37 +61,14 @@ struct Settings {
 }
 
 impl Settings {
-    /// Where models are looked for.
-    fn model_folders(&self) -> Vec<PathBuf> {
-        let program = std::env::current_exe().ok();
-        let current = std::env::current_dir().ok();
-        let given: Vec<PathBuf> = self.sam2_model_dir.iter().cloned().collect();
-        let mut folders = model_folder::search_path(&given, program.as_deref(), current.as_deref());
-        folders.extend(self.tracklens_models.iter().cloned());
-        let home = std::env::home_dir().map(|home| home.join(".local/share/tracklens/models"));
-        folders.extend(home.filter(|folder| folder.is_dir()));
-        folders
-    }
-
-    /// The model's folder: the one named, or the best that is installed.
-    fn model(&self, folders: &[PathBuf]) -> eyre::Result<ModelFolder> {
-        if let Some(name) = &self.sam2_model_size {
-            return Ok(ModelFolder::open(&model_folder::find(name, folders)?)?);
+    /// Which model is meant.
+    fn model(&self) -> ModelChoice<'_> {
+        ModelChoice {
+            profile: &self.config_profile,
+            size: self.sam2_model_size.as_deref(),
+            dir: self.sam2_model_dir.as_ref(),
+            models: self.tracklens_models.as_ref(),
         }
-        let wanted = match self.config_profile.as_str() {
-            "performance" => "tiny",
-            "quality" => "base",
-            _ => "small",
-        };
-        if let Ok(path) = model_folder::find(wanted, folders) {
-            return Ok(ModelFolder::open(&path)?);
-        }
-        let path = model_folder::find(BUILT_IN, folders)?;
-        tracing::info!(
-            "SAM 2.1 {wanted} is not installed: tracking with the built-in model {BUILT_IN} \
-             (`tracklens models pull {wanted}` installs it)"
-        );
-        Ok(ModelFolder::open(&path)?)
     }
 
     fn sessions(&self) -> SessionSettings {
@@ -103,11 +78,7 @@ impl Settings {
                 .clone()
                 .unwrap_or_else(|| "libonnxruntime.so".into()),
             threads: self.sam2_threads,
-            device: match self.sam2_device.as_str() {
-                "cuda" => Device::Cuda,
-                "auto" => Device::Auto,
-                _ => Device::Cpu,
-            },
+            device: Device::named(&self.sam2_device),
         }
     }
 
@@ -209,8 +180,8 @@ impl Node for Sam2Tracker {
             ctx.restart_count()
         );
         let start = Instant::now();
-        let folders = settings.model_folders();
-        let folder = settings.model(&folders)?;
+        let folders = settings.model().folders();
+        let folder = settings.model().open()?;
         let sessions = settings.sessions();
         let engines = Engines::open(&folder, &sessions)?;
         let model = folder.config.model.name.clone();

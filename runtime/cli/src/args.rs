@@ -195,8 +195,39 @@ pub enum Tracker {
     Sam2,
     /// iou-tracker, through graphs/file.yml: the track that lies on the object's first mask
     Iou,
+    /// SAM 2 on every frame by itself, without memory: iou-tracker, through graphs/legacy-sam2.yml
+    Sam2Frame,
     /// Nobody: the first mask, never moved
     Static,
+}
+
+/// Ways of following with the same model that can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// With memory, from frame to frame: sam2-tracker
+    Video,
+    /// Every frame by itself, masks joined by their overlap: iou-tracker with DETECTOR=sam2
+    Frame,
+}
+
+impl Way {
+    /// Who follows in this way.
+    #[must_use]
+    pub fn tracker(self) -> Tracker {
+        match self {
+            Self::Video => Tracker::Sam2,
+            Self::Frame => Tracker::Sam2Frame,
+        }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Video => "video",
+            Self::Frame => "frame",
+        })
+    }
 }
 
 impl fmt::Display for Tracker {
@@ -204,6 +235,7 @@ impl fmt::Display for Tracker {
         f.write_str(match self {
             Self::Sam2 => "sam2",
             Self::Iou => "iou",
+            Self::Sam2Frame => "sam2-frame",
             Self::Static => "static",
         })
     }
@@ -216,6 +248,7 @@ Examples:
   tracklens eval --dataset davis16 --model nano --prompt click
   tracklens eval --dataset davis16 --tracker static
   SAM2_PROMPT_STRATEGY=motion tracklens eval --dataset davis16 --discover --json found.json
+  GRID_PROMPT_DENSITY=8 tracklens eval --dataset davis16 --compare video,frame
 
 The dataset is a folder with Annotations/<sequence>/00000.png … and JPEGImages/<sequence>/00000.jpg …
 (or <sequence>.mp4). See docs/evaluation.md.")]
@@ -238,6 +271,15 @@ pub struct EvalArguments {
     /// Show nothing: see which objects are found
     #[arg(long)]
     pub discover: bool,
+    /// Show nothing, and set these ways of following side by side
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "WAYS",
+        conflicts_with_all = ["discover", "baselines", "tracker", "prompt"]
+    )]
+    pub compare: Vec<Way>,
     /// Only these sequences
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub sequences: Vec<String>,

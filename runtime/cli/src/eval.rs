@@ -8,10 +8,12 @@ use crate::args::{EvalArguments, Tracker};
 use crate::watch::Interrupt;
 
 mod annotation;
+mod comparison;
 mod dataset;
 mod davis;
 mod discovery;
 mod distance;
+mod endpoint;
 mod follow;
 mod graph;
 mod masks;
@@ -19,7 +21,9 @@ mod prompt_count;
 mod prompt_file;
 mod report;
 mod run;
+mod tracker_time;
 
+use comparison::WayTable;
 use dataset::Sequence;
 use davis::Score;
 use graph::Graph;
@@ -33,18 +37,28 @@ pub(crate) fn eval(arguments: &EvalArguments, out: &mut dyn Write) -> eyre::Resu
         !(arguments.discover && tracker == Tracker::Static),
         "--discover needs a tracker that finds objects: sam2 or iou"
     );
+    eyre::ensure!(
+        arguments.discover || tracker != Tracker::Sam2Frame,
+        "sam2-frame sees every frame by itself and cannot be shown an object once: use --discover, \
+         or --compare video,frame"
+    );
     if arguments.baselines {
         // Whether it can be run is better known before the tracker's run than after.
         Graph::read(run::IOU)?;
     }
     let interrupt = Interrupt::catch()?;
     let sequences = dataset::read(&arguments.dataset, &arguments.sequences)?;
+    if !arguments.compare.is_empty() {
+        return compare(arguments, &sequences, &interrupt, out);
+    }
     if !arguments.discover {
         require_objects(&sequences)?;
     }
     let run = match tracker {
         Tracker::Static => Run::default(),
-        Tracker::Sam2 | Tracker::Iou => run(arguments, &sequences, &interrupt)?,
+        Tracker::Sam2 | Tracker::Sam2Frame | Tracker::Iou => {
+            run(arguments, &sequences, &interrupt)?
+        }
     };
     let rows = if arguments.discover {
         found(&sequences, &run, &interrupt)?
@@ -55,21 +69,75 @@ pub(crate) fn eval(arguments: &EvalArguments, out: &mut dyn Write) -> eyre::Resu
         }
         Rows::Followed(table)
     };
-    let annotated = sequences.iter().map(|sequence| sequence.truth.len() as u64);
+    let with_model = matches!(tracker, Tracker::Sam2 | Tracker::Sam2Frame);
     let report = Report {
         dataset: arguments.dataset.display().to_string(),
         tracker: tracker.to_string(),
-        model: (tracker == Tracker::Sam2).then(|| arguments.model.clone()),
+        model: with_model.then(|| arguments.model.clone()),
         prompt: (!arguments.discover && tracker == Tracker::Sam2).then_some(arguments.prompt),
-        frames: run.frames.max(annotated.sum()),
+        frames: run.frames.max(annotated(&sequences)),
         fps: run.fps,
         rows,
     };
+    say(arguments, &report, out)
+}
+
+fn annotated(sequences: &[Sequence]) -> u64 {
+    sequences.iter().map(|s| s.truth.len() as u64).sum()
+}
+
+fn say(arguments: &EvalArguments, report: &Report, out: &mut dyn Write) -> eyre::Result<bool> {
     if let Some(path) = &arguments.json {
         report.write(path)?;
     }
     report.print(out)?;
     Ok(true)
+}
+
+/// The same model in several ways, each shown nothing.
+fn compare(
+    arguments: &EvalArguments,
+    sequences: &[Sequence],
+    interrupt: &Interrupt,
+    out: &mut dyn Write,
+) -> eyre::Result<bool> {
+    let nothing = StreamMasks::default();
+    let mut ways = Vec::new();
+    for way in &arguments.compare {
+        let keep = arguments.keep.as_ref();
+        let own = EvalArguments {
+            tracker: way.tracker(),
+            discover: true,
+            keep: keep.map(|folder| folder.join(way.to_string())),
+            ..arguments.clone()
+        };
+        let run = run(&own, sequences, interrupt)?;
+        let mut outcomes = Vec::new();
+        for sequence in sequences {
+            let tracks = run.streams.get(sequence.id.as_str()).unwrap_or(&nothing);
+            let objects = sequence.objects();
+            for &object in &objects {
+                eyre::ensure!(
+                    !interrupt.came(),
+                    "interrupted while scoring {}",
+                    sequence.id
+                );
+                let outcome = comparison::compare(sequence, object, tracks);
+                outcomes.push((name(sequence, object, objects.len()), outcome));
+            }
+        }
+        ways.push(WayTable::new(&way.to_string(), &run, &outcomes));
+    }
+    let report = Report {
+        dataset: arguments.dataset.display().to_string(),
+        tracker: Tracker::Sam2.to_string(),
+        model: Some(arguments.model.clone()),
+        prompt: None,
+        frames: annotated(sequences),
+        fps: None,
+        rows: Rows::Compared { ways },
+    };
+    say(arguments, &report, out)
 }
 
 /// Every sequence must show what is to be followed.

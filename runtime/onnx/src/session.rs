@@ -26,6 +26,18 @@ pub enum Device {
     Auto,
 }
 
+impl Device {
+    /// The device of this name, as in `SAM2_DEVICE`: cpu, cuda or auto; any other is the CPU.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        match name {
+            "cuda" => Self::Cuda,
+            "auto" => Self::Auto,
+            _ => Self::Cpu,
+        }
+    }
+}
+
 /// How sessions are made.
 #[derive(Clone, Debug, Default)]
 pub struct SessionSettings {

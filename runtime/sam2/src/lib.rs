@@ -8,6 +8,7 @@ pub mod bitmap;
 pub mod engines;
 pub mod mask;
 pub mod memory_bank;
+pub mod model_choice;
 pub mod model_folder;
 pub mod modules;
 pub mod preprocess;
@@ -20,6 +21,7 @@ pub mod sighting;
 pub mod stages;
 
 pub use engines::Engines;
+pub use model_choice::ModelChoice;
 pub use model_folder::{ModelConfig, ModelError, ModelFolder};
 pub use modules::{InferenceError, Modules};
 pub use preprocess::ColourMatrix;

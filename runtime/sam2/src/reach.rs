@@ -1,9 +1,9 @@
 //! Where an object can be, given where it was: a small model takes look-alikes for it.
 //!
 //! From one frame to the next an object gets no farther than a share of its own size; every frame
-//! without sight adds as much. Inside this window, the parts that touch the object's last mask are
-//! the object, the best first, as far as it does not outgrow its usual size; where none does, the
-//! largest part is. A part that comes from elsewhere is another object.
+//! without sight adds as much. Inside this window, the part that touches most of the object's last mask
+//! is the object, or the largest where none does. Further parts are, too, as far as they are near it,
+//! are not in another object's last mask, and do not let it outgrow its usual size.
 
 use tracklens_schemas::BBox;
 
@@ -15,8 +15,8 @@ const BEYOND: f32 = -10.0;
 const BLUR: f32 = 1.0;
 /// Growth beyond the usual area that a further part may bring.
 const GROWTH: f32 = 1.4;
-/// Gap between parts of one object, as a share of its side: something thin is before it.
-const GAP: f32 = 0.25;
+/// Gap between parts of one object, as a share of its side: something is before it.
+const GAP: f32 = 0.75;
 
 /// How far an object can have got.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,13 +69,14 @@ impl Reach {
                 at((sides[3] + by).ceil(), height),
             ],
             usual: area * x * y,
-            gap: (side * GAP + BLUR) as usize,
+            gap: (side * GAP + 3.0 * BLUR) as usize,
             size,
         }
     }
 
     /// Takes everything out of a mask that is not the object, which had the mask `last` on the frame
-    /// before (empty: unknown). True if something is left.
+    /// before (empty: unknown); `taken` counts, for every cell, the objects whose last mask it was in.
+    /// True if something is left.
     pub fn keep(
         &self,
         logits: &mut [f32],
@@ -115,11 +116,10 @@ impl Reach {
         let mut total = parts.first().map_or(0, |part| part.cells.len());
         for part in parts.iter().skip(1) {
             let grown = total + part.cells.len();
-            let e = |n: &str, d: f32| std::env::var(n).ok().and_then(|v| v.parse().ok()).unwrap_or(d);
-            let mine = (e("X_KNOWN", 1.0) < 0.5 || part.known > 0) && grown as f32 <= self.usual * e("X_GROWTH", 1.4) && self.gap(&parts[0], part) as f32 <= self.gap as f32 * e("X_GAP", 1.0);
-            let theirs = 2 * part.others > part.cells.len();
-            let drop = match e("X_MODE", 0.0) as i32 { 0 => !mine, 1 => theirs, 2 => theirs || !mine, _ => false };
-            if !drop {
+            let stays = grown as f32 <= most
+                && self.gap(&parts[0], part) <= self.gap
+                && 2 * part.others <= part.cells.len();
+            if stays {
                 total = grown;
                 continue;
             }

@@ -7,6 +7,7 @@
 
 use tracklens_schemas::{BBox, Mask};
 
+use crate::column_runs::ColumnRuns;
 use crate::detector::SourceDetection;
 
 /// Share of an expected box that must lie in a detection to have a part in it.
@@ -82,30 +83,6 @@ fn nearest(boxes: &[BBox], x: u32, y: u32) -> usize {
     distances
         .min_by(|a, b| a.1.total_cmp(&b.1))
         .map_or(0, |(index, _)| index)
-}
-
-/// COCO runs in the making.
-#[derive(Clone, Debug, Default)]
-struct ColumnRuns {
-    runs: Vec<u32>,
-    end: u32,
-}
-
-impl ColumnRuns {
-    fn span(&mut self, start: u32, length: u32) {
-        match self.runs.last_mut() {
-            Some(last) if start == self.end => *last += length,
-            _ => self.runs.extend([start - self.end, length]),
-        }
-        self.end = start + length;
-    }
-
-    fn finish(mut self, total: u32) -> Vec<u32> {
-        if self.end < total || self.runs.is_empty() {
-            self.runs.push(total - self.end);
-        }
-        self.runs
-    }
 }
 
 #[cfg(test)]

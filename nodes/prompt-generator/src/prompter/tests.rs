@@ -225,3 +225,80 @@ proptest! {
         prop_assert_eq!(given, expected);
     }
 }
+
+fn detector(tracks: TracksUse, detections: DetectionsUse) -> Prompter {
+    let rules = Rules {
+        interval: 5,
+        most: 100,
+        tracks,
+    };
+    let strategy = Box::new(crate::detections::Detected);
+    Prompter::new(rules, strategy).with_detections(detections)
+}
+
+fn detected(prompter: &mut Prompter, frame: u64, found: Option<usize>) -> bool {
+    let place = Candidate {
+        point: [50.0, 20.0],
+        bbox: None,
+        score: 0.5,
+        strategy: "detector",
+    };
+    let found = found.map(|count| vec![place; count]);
+    prompter.detections(Epoch(0), FrameIndex(frame), found)
+}
+
+#[test]
+fn only_a_look_waits_for_its_detections() {
+    let mut prompter = detector(TracksUse::None, DetectionsUse::Exact);
+    (0..8).for_each(|frame| show(&mut prompter, 0, frame, 90));
+    assert_eq!(answers(&mut prompter), []);
+    assert!(detected(&mut prompter, 0, Some(2)));
+    let first: Vec<_> = (0..5)
+        .map(|frame| (frame, if frame == 0 { 2 } else { 0 }))
+        .collect();
+    assert_eq!(answers(&mut prompter), first);
+    // Already answered, but not acknowledged: it is acknowledged with its frame.
+    assert!(detected(&mut prompter, 1, Some(3)));
+    prompter.acknowledged(Epoch(0), FrameIndex(3));
+    assert!(!detected(&mut prompter, 2, Some(3)));
+    assert!(detected(&mut prompter, 5, Some(1)));
+    assert_eq!(answers(&mut prompter), [(5, 1), (6, 0), (7, 0)]);
+}
+
+#[test]
+fn detections_that_cannot_be_read_put_the_look_off() {
+    let mut prompter = detector(TracksUse::None, DetectionsUse::Exact);
+    show(&mut prompter, 0, 0, 90);
+    detected(&mut prompter, 0, None);
+    assert_eq!(answers(&mut prompter), [(0, 0)]);
+    show(&mut prompter, 0, 1, 90);
+    detected(&mut prompter, 1, Some(2));
+    assert_eq!(answers(&mut prompter), [(1, 2)]);
+}
+
+#[test]
+fn detections_on_what_is_tracked_are_left_out() {
+    let mut prompter = detector(EXACT, DetectionsUse::Exact);
+    for frame in 0..6 {
+        show(&mut prompter, 0, frame, 90);
+        detected(&mut prompter, frame, Some(1));
+    }
+    assert_eq!(answers(&mut prompter)[0], (0, 1));
+    let right: Vec<u8> = (0..SIZE.0 * SIZE.1)
+        .map(|at| u8::from(at % SIZE.0 >= SIZE.0 / 2))
+        .collect();
+    track(
+        &mut prompter,
+        4,
+        vec![Mask::from_bitmap(&right, SIZE.0, SIZE.1)],
+    );
+    assert_eq!(answers(&mut prompter), [(5, 0)]);
+}
+
+#[test]
+fn the_end_of_a_stream_waits_for_no_detections() {
+    let mut prompter = detector(TracksUse::None, DetectionsUse::Exact);
+    show(&mut prompter, 0, 0, 90);
+    prompter.release();
+    assert_eq!(answers(&mut prompter), [(0, 0)]);
+}

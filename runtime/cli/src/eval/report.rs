@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, Table as Lines, presets};
 use eyre::WrapErr;
 use serde::Serialize;
 
+use super::comparison::{self, WayTable};
 use super::davis::Score;
 use super::discovery::Best;
 use crate::args::PromptKind;
@@ -45,6 +46,8 @@ pub(crate) enum Rows {
         #[serde(skip_serializing_if = "Option::is_none")]
         prompts_per_frame: Option<f64>,
     },
+    /// Ways of following side by side.
+    Compared { ways: Vec<WayTable> },
 }
 
 /// The objects that were shown, and their mean.
@@ -164,6 +167,7 @@ impl Report {
                 let frames = sequences.iter().map(|row| row.frames).sum();
                 table.add_row(scored("mean", frames, *mean, baselines));
             }
+            Rows::Compared { ways } => comparison::fill(&mut table, ways),
             Rows::Found {
                 sequences, found, ..
             } => {
@@ -190,7 +194,11 @@ impl Report {
                 ]);
             }
         }
-        for column in table.column_iter_mut().skip(1) {
+        let words = match &self.rows {
+            Rows::Compared { .. } => 2,
+            _ => 1,
+        };
+        for column in table.column_iter_mut().skip(words) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table

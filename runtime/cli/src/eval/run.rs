@@ -11,6 +11,7 @@ use super::graph::Graph;
 use super::masks::{self, StreamMasks};
 use super::prompt_count::PromptCount;
 use super::prompt_file;
+use super::tracker_time::TrackerTime;
 use crate::args::{EvalArguments, Tracker};
 use crate::dora::LOG;
 use crate::sources::{self, Source};
@@ -20,6 +21,7 @@ use crate::{models, project};
 
 /// The trackers' graphs.
 const SAM2: &str = "graphs/sam2.yml";
+const SAM2_FRAME: &str = "graphs/legacy-sam2.yml";
 pub(super) const IOU: &str = "graphs/file.yml";
 /// Names of the files of a run, in its folder.
 const GRAPH: &str = "graph.yml";
@@ -33,6 +35,8 @@ pub(super) struct Run {
     pub(super) frames: u64,
     pub(super) fps: Option<f64>,
     pub(super) prompts_per_frame: Option<f64>,
+    /// What a frame costs the tracker.
+    pub(super) ms_per_frame: Option<f64>,
 }
 
 /// Runs the tracker's graph over all sequences at once, in a folder of its own.
@@ -91,9 +95,10 @@ fn run_in(
     }
     let mut graph = configured(folder, arguments, sequences)?;
     let mut prompts = match (arguments.discover, arguments.tracker) {
-        (true, Tracker::Sam2) => Some(PromptCount::install(&mut graph)?),
+        (true, Tracker::Sam2 | Tracker::Sam2Frame) => Some(PromptCount::install(&mut graph)?),
         _ => None,
     };
+    let mut time = TrackerTime::install(&mut graph, node(arguments.tracker))?;
     let path = folder.join(GRAPH);
     graph.write(&path)?;
     let mut start = None;
@@ -104,6 +109,7 @@ fn run_in(
         if let Some(prompts) = &mut prompts {
             prompts.ask();
         }
+        time.ask();
     })?;
     eyre::ensure!(!interrupt.came(), "interrupted: nothing was scored");
     let summary = Summary::read(folder).unwrap_or_default();
@@ -117,7 +123,16 @@ fn run_in(
         // From the first frame on: how long a model takes to load is another matter.
         fps: (frames > 0 && seconds > 0.0).then(|| frames as f64 / seconds),
         prompts_per_frame: prompts.and_then(|prompts| prompts.per_frame()),
+        ms_per_frame: time.per_frame(),
     })
+}
+
+/// The node that follows.
+fn node(tracker: Tracker) -> &'static str {
+    match tracker {
+        Tracker::Sam2 => "sam2-tracker",
+        Tracker::Iou | Tracker::Sam2Frame | Tracker::Static => "iou-tracker",
+    }
 }
 
 /// The tracker's graph, set up for the sequences.
@@ -135,6 +150,7 @@ fn configured(
         .collect();
     let mut graph = match arguments.tracker {
         Tracker::Sam2 => Graph::read(SAM2)?,
+        Tracker::Sam2Frame => Graph::read(SAM2_FRAME)?,
         _ => Graph::read(IOU)?,
     };
     graph.set_all("FLOW_MODE", "lossless")?;
@@ -143,16 +159,13 @@ fn configured(
     graph.set("decoder", "SOURCE_LOOP", "1")?;
     graph.set("publisher", "SINKS", "jsonl")?;
     graph.set("publisher", "OUT_DIR", &folder.to_string_lossy())?;
-    if arguments.tracker != Tracker::Sam2 {
+    let node = node(arguments.tracker);
+    if !matches!(arguments.tracker, Tracker::Sam2 | Tracker::Sam2Frame) {
         return Ok(graph);
     }
     let model = models::find(&arguments.model)?;
-    graph.set("sam2-tracker", "SAM2_MODEL_SIZE", &model.name)?;
-    graph.set(
-        "sam2-tracker",
-        "SAM2_MODEL_DIR",
-        &model.parent().to_string_lossy(),
-    )?;
+    graph.set(node, "SAM2_MODEL_SIZE", &model.name)?;
+    graph.set(node, "SAM2_MODEL_DIR", &model.parent().to_string_lossy())?;
     if arguments.discover {
         if let Ok(strategy) = env::var("SAM2_PROMPT_STRATEGY") {
             graph.set("prompt-generator", "SAM2_PROMPT_STRATEGY", &strategy)?;

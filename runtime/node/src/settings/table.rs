@@ -187,10 +187,10 @@ pub static TABLE: &[Setting] = &[
     // Prompts.
     row(
         "SAM2_PROMPT_STRATEGY",
-        Kind::OneOf(&["grid", "motion", "saliency", "hybrid", "file"]),
+        Kind::OneOf(&["grid", "motion", "saliency", "hybrid", "file", "detector"]),
         All("grid"),
         PROMPT_GENERATOR,
-        "where to look for objects: on a grid, where something moves or stands out, all of these, or by PROMPT_FILE",
+        "where to look for objects: on a grid, where something moves or stands out, all of these, by PROMPT_FILE, or where the input detections has boxes",
     ),
     row(
         "GRID_PROMPT_DENSITY",
@@ -264,10 +264,10 @@ pub static TABLE: &[Setting] = &[
     ),
     row(
         "DETECTOR",
-        Kind::OneOf(&["motion", "yolox"]),
+        Kind::OneOf(&["motion", "yolox", "sam2"]),
         All("motion"),
         IOU_TRACKER,
-        "motion: what moves before a fixed camera, no model; yolox: an ONNX model",
+        "motion: what moves before a fixed camera, no model; yolox: an ONNX model; sam2: SAM 2 without memory, at prompts on every frame",
     ),
     row(
         "DETECTOR_MODEL",
@@ -340,7 +340,7 @@ pub static TABLE: &[Setting] = &[
         "SAM2_MODEL_SIZE",
         Kind::Text,
         Unset,
-        SAM2_TRACKER,
+        TRACKERS,
         "name of the model (nano, tiny, small, base, large, or any folder with a model.toml); unset: the profile's (tiny, small, base) where installed, else nano",
     ),
     row(
@@ -364,28 +364,28 @@ pub static TABLE: &[Setting] = &[
         "SAM2_MODEL_DIR",
         Kind::Path,
         Unset,
-        SAM2_TRACKER,
+        TRACKERS,
         "folder that holds the models' folders; looked into before the project's own and TRACKLENS_MODELS",
     ),
     row(
         "SAM2_DEVICE",
         Kind::OneOf(&["cpu", "cuda", "auto"]),
         All("auto"),
-        SAM2_TRACKER,
+        TRACKERS,
         "what the model runs on; auto: a CUDA GPU where library and machine have one",
     ),
     row(
         "SAM2_THREADS",
         Kind::Integer { min: 0, max: 64 },
         All("0"),
-        SAM2_TRACKER,
+        TRACKERS,
         "threads of one inference; 0 lets ONNX Runtime choose",
     ),
     row(
         "SAM2_MAX_BATCH",
         Kind::Integer { min: 0, max: 1024 },
         All("0"),
-        SAM2_TRACKER,
+        TRACKERS,
         "objects in one call of a module; 0: as many as fit in half a gigabyte of attention",
     ),
     row(
@@ -399,21 +399,21 @@ pub static TABLE: &[Setting] = &[
         "PROMPT_MIN_IOU",
         number(0.0, 1.0),
         All("0.5"),
-        SAM2_TRACKER,
+        TRACKERS,
         "predicted IoU that a proposed mask must have to become an object",
     ),
     row(
         "PROMPT_MIN_STABILITY",
         number(0.0, 1.0),
         All("0.6"),
-        SAM2_TRACKER,
+        TRACKERS,
         "stability that a proposed mask must have to become an object",
     ),
     row(
         "PROMPT_MAX_OVERLAP",
         number(0.0, 1.0),
         All("0.5"),
-        SAM2_TRACKER,
+        TRACKERS,
         "share of a proposed mask (or of the object) that may lie on an object followed already",
     ),
     row(
@@ -427,7 +427,7 @@ pub static TABLE: &[Setting] = &[
         "MASK_CLEAN_CELLS",
         Kind::Integer { min: 0, max: 4096 },
         All("8"),
-        SAM2_TRACKER,
+        TRACKERS,
         "largest hole filled and speck removed, in cells of a 256x256 mask",
     ),
     row(

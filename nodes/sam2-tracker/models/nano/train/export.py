@@ -151,7 +151,7 @@ def main():
     parser.add_argument("--multimask", default="false", choices=["true", "false"], help="candidates 1 to 3 while tracking")
     parser.add_argument("--multimask-points", default="[0, 0]", help="numbers of points for which candidates 1 to 3 are used")
     parser.add_argument("--stability", type=float, default=0.0, help="least stability of candidate 0")
-    parser.add_argument("--reach", type=float, default=0.7, help="share of its side that an object gets in a frame")
+    parser.add_argument("--reach", type=float, default=1.5, help="share of its side that an object gets in a frame")
     parser.add_argument("--opset", type=int, default=18)
     args = parser.parse_args()
     net = Nano().eval()
