@@ -229,6 +229,7 @@ proptest! {
 fn detector(tracks: TracksUse, detections: DetectionsUse) -> Prompter {
     let rules = Rules {
         interval: 5,
+        fill: true,
         most: 100,
         tracks,
     };
