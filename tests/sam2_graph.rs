@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tracklens_tests::{Graph, clip, frame_count};
+use tracklens_tests::{Graph, clip, ffmpeg, frame_count};
 
 fn graph() -> Graph {
     Graph::named("sam2.yml")
@@ -27,6 +27,50 @@ fn nano_follows_objects_and_twice_alike() {
         first.text("tracks.jsonl") == second.text("tracks.jsonl"),
         "two runs differ"
     );
+}
+
+#[test]
+fn every_strategy_finds_alike_twice() {
+    let Some(clip) = clip("bikes.mp4") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let short = folder.path().join("short.mp4");
+    let (from, to) = (clip.display().to_string(), short.display().to_string());
+    ffmpeg(&["-i", &from, "-frames:v", "45", "-an", &to]);
+    for strategy in ["grid", "motion", "saliency"] {
+        let run = || {
+            graph()
+                .env("SAM2_PROMPT_STRATEGY", strategy)
+                .env("GRID_PROMPT_DENSITY", "8")
+                .source("bikes", &short)
+                .run()
+        };
+        let (first, second) = (run(), run());
+        assert_eq!(first.frames("bikes"), frame_count(&short), "{strategy}");
+        assert!(
+            !first.tracks("bikes").is_empty(),
+            "{strategy} found nothing"
+        );
+        assert!(
+            first.text("tracks.jsonl") == second.text("tracks.jsonl"),
+            "two runs with {strategy} differ"
+        );
+    }
+}
+
+#[test]
+fn tracking_ends_in_order_where_the_prompt_generator_cannot_start() {
+    let Some(clip) = clip("05_default_juggle.mp4") else {
+        return;
+    };
+    let graph = graph().env("SAM2_PROMPT_STRATEGY", "file");
+    let mut run = graph.source("juggle", &clip).start();
+    let status = run.wait(Duration::from_secs(300));
+    assert!(!status.success(), "a node has failed");
+    let log = run.log();
+    assert!(log.contains("PROMPT_FILE"), "{log}");
+    assert_eq!(run.into_output().frames("juggle"), frame_count(&clip));
 }
 
 #[test]

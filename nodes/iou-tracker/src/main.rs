@@ -137,6 +137,15 @@ impl Node for IouTracker {
         Ok(())
     }
 
+    /// Without a prompt-generator frames are looked at without prompts.
+    fn input_closed(&mut self, ctx: &mut Context<Rows>, input: &str) -> eyre::Result<()> {
+        if input == "prompts" {
+            self.drain_all(ctx);
+            self.pairing = None;
+        }
+        Ok(())
+    }
+
     fn work(&mut self, ctx: &mut Context<Rows>) -> eyre::Result<Work> {
         self.look(ctx);
         Ok(if self.waiting.is_empty() {
@@ -153,10 +162,7 @@ impl Node for IouTracker {
     }
 
     fn finish(&mut self, ctx: &mut Context<Rows>) -> eyre::Result<()> {
-        let waiting = self.pairing.as_ref().map(Pairing::waiting);
-        for stream in waiting.unwrap_or_default() {
-            self.drain(ctx, &stream);
-        }
+        self.drain_all(ctx);
         while !self.waiting.is_empty() {
             self.look(ctx);
         }
@@ -227,6 +233,14 @@ impl IouTracker {
         while let Some(pair) = self.pairing.as_mut().and_then(|p| p.force(stream)) {
             self.work_off(ctx, pair);
         }
+    }
+
+    fn drain_all(&mut self, ctx: &mut Context<Rows>) {
+        let waiting = self.pairing.as_ref().map(Pairing::waiting);
+        for stream in waiting.unwrap_or_default() {
+            self.drain(ctx, &stream);
+        }
+        self.let_orphans_go(ctx);
     }
 
     fn let_orphans_go(&mut self, ctx: &mut Context<Rows>) {

@@ -4,6 +4,7 @@
 //! [`stream`] what it keeps of a stream, [`object`] of an object; [`snapshot`] brings both to disk.
 
 pub mod memory_pressure;
+pub mod memory_tree;
 pub mod object;
 pub mod snapshot;
 pub mod stream;

@@ -10,6 +10,7 @@ use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, 
 use tracklens_onnx::{Device, SessionSettings};
 use tracklens_sam2::{Engines, ModelChoice, ModelFolder, ProposalRules, model_folder};
 use tracklens_sam2_tracker::memory_pressure;
+use tracklens_sam2_tracker::memory_tree::TreeRules;
 use tracklens_sam2_tracker::snapshot::{Snapshot, SnapshotWriter, StreamSnapshot, fingerprint};
 use tracklens_sam2_tracker::{Late, Outcome, Tracker, TrackerSettings};
 use tracklens_schemas::arrow::array::ArrayRef;
@@ -24,6 +25,7 @@ const IDS_PER_RUN_BITS: u32 = 20;
 const INFERENCE: &str = "sam2_inference_duration_seconds";
 const TRACKED: &str = "video_processor_objects_tracked_total";
 const ACTIVE: &str = "video_processor_active_tracks";
+const PATHS: &str = "sam2_memory_tree_branches";
 const CONFIDENCE: &str = "video_processor_tracking_confidence";
 const LOAD: &str = "video_processor_model_load_seconds";
 const REFUSED: &str = "sam2_objects_refused_total";
@@ -49,6 +51,8 @@ struct Settings {
     prompt_min_iou: f32,
     prompt_min_stability: f32,
     prompt_max_overlap: f32,
+    memory_tree_branches: usize,
+    memory_tree_consistency_threshold: f32,
     track_lost_frames: u32,
     track_duplicate_iou: f32,
     mask_clean_cells: usize,
@@ -92,6 +96,10 @@ impl Settings {
                 ..ProposalRules::default()
             },
             max_objects: self.sam2_max_objects_per_stream,
+            tree: TreeRules {
+                branches: self.memory_tree_branches,
+                consistency: self.memory_tree_consistency_threshold,
+            },
             lost_frames: self.track_lost_frames,
             duplicate_iou: self.track_duplicate_iou,
             clean_cells: self.mask_clean_cells,
@@ -160,6 +168,8 @@ impl Node for Sam2Tracker {
         "PROMPT_MIN_IOU",
         "PROMPT_MIN_STABILITY",
         "PROMPT_MAX_OVERLAP",
+        "MEMORY_TREE_BRANCHES",
+        "MEMORY_TREE_CONSISTENCY_THRESHOLD",
         "TRACK_LOST_FRAMES",
         "TRACK_DUPLICATE_IOU",
         "MASK_CLEAN_CELLS",
@@ -258,6 +268,17 @@ impl Node for Sam2Tracker {
             _ => {}
         }
         self.let_orphans_go(ctx);
+        Ok(())
+    }
+
+    /// Without a prompt-generator what is followed is followed on.
+    fn input_closed(&mut self, ctx: &mut Context<Rows>, input: &str) -> eyre::Result<()> {
+        if input == "prompts" && std::mem::take(&mut self.waits) {
+            for stream in self.pairing.waiting() {
+                self.drain(ctx, &stream);
+            }
+            self.let_orphans_go(ctx);
+        }
         Ok(())
     }
 
@@ -420,6 +441,8 @@ impl Sam2Tracker {
         let stream = header.id.stream.to_string();
         metrics::counter!(TRACKED).increment(outcome.begun.len() as u64);
         metrics::gauge!(ACTIVE, "stream_id" => stream.clone()).set(outcome.tracks.len() as f64);
+        metrics::gauge!(PATHS, "stream_id" => stream.clone())
+            .set(self.tracker.paths(&header.id.stream) as f64);
         for track in outcome.tracks.iter().filter(|track| track.visible) {
             metrics::histogram!(CONFIDENCE).record(f64::from(track.score));
         }

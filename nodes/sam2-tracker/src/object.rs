@@ -4,6 +4,8 @@ use tracklens_schemas::{BBox, Mask, Track, TrackId, TrackState};
 
 use tracklens_sam2::memory_bank::MemoryBank;
 
+use crate::memory_tree::Rival;
+
 /// Frames without sight after which an occluded object is lost.
 const OCCLUDED_FRAMES: u32 = 8;
 /// Weight of a frame in an object's usual area.
@@ -16,6 +18,8 @@ pub struct Object {
     pub id: TrackId,
     /// What is remembered of it.
     pub bank: MemoryBank,
+    /// Where else it could be.
+    pub rivals: Vec<Rival>,
     /// Frames since it was first seen.
     pub age: u32,
     /// Frames without sight.
@@ -37,6 +41,7 @@ impl Object {
         Self {
             id,
             bank,
+            rivals: Vec::new(),
             age: 0,
             missed: 0,
             published: false,

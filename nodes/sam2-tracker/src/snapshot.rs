@@ -317,6 +317,7 @@ impl ObjectEntry {
         let recent = memories(self.recent)?;
         Some(Object {
             id: self.id,
+            rivals: Vec::new(),
             bank: MemoryBank::from_parts(conditioning, recent),
             age: self.age,
             missed: self.missed,

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use tracklens_schemas::{FrameId, Image, Mask, Prompt, StreamId, Track, TrackId, TracksStatus};
 
+use crate::memory_tree::{self, Rival, Step, TreeRules};
 use crate::object::Object;
 use crate::stream::{Correction, PastFrame, StreamState};
 use tracklens_sam2::Stages;
 use tracklens_sam2::bitmap::{Bitmap, CleanUp, Regions};
 use tracklens_sam2::mask::MaskPainter;
 use tracklens_sam2::memory_bank::{MemoryBank, Shown};
-use tracklens_sam2::model_folder::ModelConfig;
+use tracklens_sam2::model_folder::{MemoryRules, ModelConfig};
 use tracklens_sam2::modules::{InferenceError, Modules};
 use tracklens_sam2::preprocess::{ColourMatrix, Preprocessor};
 use tracklens_sam2::prompt::{PromptError, Question, Target};
@@ -37,6 +38,8 @@ pub struct TrackerSettings {
     pub proposals: ProposalRules,
     /// Most objects of a stream.
     pub max_objects: usize,
+    /// Hypotheses of where an object is.
+    pub tree: TreeRules,
     /// Frames without sight after which an object is forgotten.
     pub lost_frames: u32,
     /// Overlap (IoU) from which two objects are the same; above 1: never.
@@ -64,6 +67,7 @@ impl Default for TrackerSettings {
         Self {
             proposals: ProposalRules::default(),
             max_objects: 50,
+            tree: TreeRules::default(),
             lost_frames: 25,
             duplicate_iou: 0.8,
             exclusive: true,
@@ -121,11 +125,30 @@ struct Newborn {
     memory: Arc<[f32]>,
 }
 
+/// A path's step, remembered.
+struct Remembered {
+    from: usize,
+    score: f32,
+    sighting: Sighting,
+    memory: Arc<[f32]>,
+}
+
+/// What was seen of an object.
+enum Seen {
+    /// Where its memories say it is, and where else it could be.
+    Followed {
+        best: Remembered,
+        rivals: Vec<Remembered>,
+    },
+    /// Where it was asked for anew.
+    Corrected(Newborn),
+}
+
 /// Everything that the modules have said about a frame.
 struct Worked<F> {
     features: F,
-    /// Of every object: what was seen, and whether it was asked for anew.
-    seen: Vec<(Newborn, bool)>,
+    /// Of every object: what was seen.
+    seen: Vec<Seen>,
     newborn: Vec<Newborn>,
 }
 
@@ -182,6 +205,7 @@ impl<M: Modules> Tracker<M> {
             state.sightings.clear();
             for object in &mut state.objects {
                 object.bank = MemoryBank::default();
+                object.rivals.clear();
             }
         }
     }
@@ -205,6 +229,13 @@ impl<M: Modules> Tracker<M> {
     #[must_use]
     pub fn active(&self, stream: &StreamId) -> usize {
         self.streams.get(stream).map_or(0, |s| s.objects.len())
+    }
+
+    /// Paths that the memory trees of a stream's objects have now.
+    #[must_use]
+    pub fn paths(&self, stream: &StreamId) -> usize {
+        let state = self.streams.get(stream);
+        state.map_or(0, |s| s.objects.iter().map(|o| 1 + o.rivals.len()).sum())
     }
 
     /// Works on the next frame of a stream. Prompts that cannot be used are named, and the frame is
@@ -371,46 +402,41 @@ impl<M: Modules> Tracker<M> {
         size: (u32, u32),
     ) -> Result<Worked<M::Frame>, InferenceError> {
         let features = self.observer.encode(self.preprocessor.tensor())?;
-        let rules = self.observer.config.memory;
-        let shown: Vec<Shown<'_>> = (0..state.objects.len())
-            .filter(|at| corrected.iter().all(|(corrected, _)| corrected != at))
-            .map(|at| state.objects[at].bank.show(state.step, &rules))
+        let is_corrected = |at: &usize| corrected.iter().any(|(corrected, _)| corrected == at);
+        let followed: Vec<usize> = (0..state.objects.len())
+            .filter(|at| !is_corrected(at))
             .collect();
-        let mut seen = self.observer.observe(&features, &shown)?;
-        let uncorrected = (0..state.objects.len())
-            .filter(|at| corrected.iter().all(|(corrected, _)| corrected != at));
-        let mut taken = vec![0_u16; self.observer.config.geometry.mask_len()];
-        for (_, sighting) in &state.sightings {
-            for (cell, logit) in taken.iter_mut().zip(&sighting.logits) {
-                *cell += u16::from(*logit > 0.0);
-            }
-        }
-        for (sighting, at) in seen.iter_mut().zip(uncorrected) {
-            self.hold(state, at, sighting, size, &taken);
-        }
-        let memories = self.observer.remember(&features, &seen, false)?;
-        let mut seen = seen
+        let grown = self.grow(&features, state, &followed, size)?;
+        let paths: Vec<usize> = grown.iter().map(Vec::len).collect();
+        let (ways, sightings): (Vec<(usize, f32)>, Vec<Sighting>) = grown
             .into_iter()
-            .zip(memories)
-            .map(|(sighting, memory)| Newborn {
-                sighting,
-                given: None,
-                memory,
-            });
+            .flatten()
+            .map(|step| ((step.from, step.score), step.sighting))
+            .unzip();
+        let memories = self.observer.remember(&features, &sightings, false)?;
+        let steps = ways.into_iter().zip(sightings).zip(memories);
+        let mut steps = steps.map(|(((from, score), sighting), memory)| Remembered {
+            from,
+            score,
+            sighting,
+            memory,
+        });
+        let mut paths = paths.into_iter();
         let mut all = Vec::with_capacity(state.objects.len());
         for at in 0..state.objects.len() {
-            match corrected.iter().find(|(corrected, _)| *corrected == at) {
-                Some((_, question)) => {
-                    let answers = self.answers(&features, std::slice::from_ref(question))?;
-                    all.extend(answers.into_iter().map(|answer| (answer, true)));
-                }
-                None => all.extend(seen.next().map(|seen| (seen, false))),
+            if let Some((_, question)) = corrected.iter().find(|(corrected, _)| *corrected == at) {
+                let answers = self.answers(&features, std::slice::from_ref(question))?;
+                all.extend(answers.into_iter().map(Seen::Corrected));
+            } else if let Some(best) = steps.next() {
+                let rivals = paths.next().unwrap_or(1).saturating_sub(1);
+                let rivals = steps.by_ref().take(rivals).collect();
+                all.push(Seen::Followed { best, rivals });
             }
         }
         let newborn = match questions.is_empty() {
             true => Vec::new(),
             false => {
-                let logits = all.iter().map(|(seen, _)| &seen.sighting.logits);
+                let logits = all.iter().map(|seen| &seen.sighting().logits);
                 let living: Vec<Bitmap> = logits.map(|logits| Bitmap::new(logits)).collect();
                 self.newborn(&features, questions, &living, size)?
             }
@@ -422,27 +448,88 @@ impl<M: Modules> Tracker<M> {
         })
     }
 
-    /// Keeps of a mask what its object can be, where the model says how far that is.
+    /// The paths of the objects at these places, as they go on through the frame.
+    fn grow(
+        &mut self,
+        features: &M::Frame,
+        state: &StreamState<M::Frame>,
+        followed: &[usize],
+        size: (u32, u32),
+    ) -> Result<Vec<Vec<Step>>, InferenceError> {
+        let rules = self.observer.config.memory;
+        let tree = self.settings.tree;
+        let mut shown: Vec<Shown<'_>> = Vec::with_capacity(followed.len());
+        for at in followed {
+            let object = &state.objects[*at];
+            shown.push(object.bank.show(state.step, &rules));
+            shown.extend(
+                object
+                    .rivals
+                    .iter()
+                    .map(|r| r.bank.show(state.step, &rules)),
+            );
+        }
+        let mut seen: Vec<Vec<Sighting>> = match tree.branches {
+            0 | 1 => {
+                let seen = self.observer.observe(features, &shown)?;
+                seen.into_iter().map(|sighting| vec![sighting]).collect()
+            }
+            _ => self.observer.observe_all(features, &shown)?,
+        };
+        self.hold(state, followed, &mut seen, size);
+        let mut seen = seen.into_iter();
+        let mut spare = Vec::new();
+        let grown = followed.iter().map(|at| {
+            let rivals = &state.objects[*at].rivals;
+            let scores: Vec<f32> = std::iter::once(0.0)
+                .chain(rivals.iter().map(|rival| rival.score))
+                .collect();
+            let candidates = seen.by_ref().take(scores.len()).collect();
+            memory_tree::grow(&tree, &scores, candidates, &mut spare)
+        });
+        let grown = grown.collect();
+        self.observer.give_back(spare.into_iter());
+        Ok(grown)
+    }
+
+    /// Keeps of masks what their objects can be, where the model says how far that is. `seen` are the
+    /// candidates of every path of the objects at the places `followed`.
     fn hold(
         &mut self,
         state: &StreamState<M::Frame>,
-        at: usize,
-        sighting: &mut Sighting,
+        followed: &[usize],
+        seen: &mut [Vec<Sighting>],
         size: (u32, u32),
-        taken: &[u16],
     ) {
         let config = &self.observer.config;
         let Some(share) = config.selection.reach else {
             return;
         };
-        let object = &state.objects[at];
-        let last = state.sightings.get(at).filter(|(id, _)| *id == object.id);
-        let last = last.map_or(&[][..], |(_, sighting)| &sighting.logits);
         let cells = config.geometry.mask;
-        let (bbox, area, missed) = (&object.bbox, object.usual_area, object.missed);
-        let reach = Reach::new(bbox, area, missed, size, cells, share);
-        if !reach.keep(&mut sighting.logits, last, taken, &mut self.regions) {
-            sighting.object_score = sighting.object_score.min(-1.0);
+        let mut taken = vec![0_u16; config.geometry.mask_len()];
+        for (_, sighting) in &state.sightings {
+            for (cell, logit) in taken.iter_mut().zip(&sighting.logits) {
+                *cell += u16::from(*logit > 0.0);
+            }
+        }
+        let mut seen = seen.iter_mut();
+        for at in followed {
+            let object = &state.objects[*at];
+            let last = state.sightings.get(*at).filter(|(id, _)| *id == object.id);
+            let last = last.map_or(&[][..], |(_, sighting)| &sighting.logits);
+            let best = (last, &object.bbox, object.missed);
+            let rivals = object
+                .rivals
+                .iter()
+                .map(|r| (&r.last[..], &r.bbox, r.missed));
+            for (last, bbox, missed) in std::iter::once(best).chain(rivals) {
+                let reach = Reach::new(bbox, object.usual_area, missed, size, cells, share);
+                for sighting in seen.next().into_iter().flatten() {
+                    if !reach.keep(&mut sighting.logits, last, &taken, &mut self.regions) {
+                        sighting.object_score = sighting.object_score.min(-1.0);
+                    }
+                }
+            }
         }
     }
 
@@ -542,14 +629,30 @@ impl<M: Modules> Tracker<M> {
     ) {
         let rules = self.observer.config.memory;
         let mut looks: Vec<(Sighting, Option<Mask>)> = Vec::new();
-        for (object, (seen, corrected)) in state.objects.iter_mut().zip(worked.seen) {
-            let memory = seen.sighting.memory(state.step, seen.memory);
-            match corrected {
-                true => object.bank.condition(memory, &rules),
-                false => object.bank.push(memory, &rules),
-            }
+        let cells = self.observer.config.geometry.mask;
+        for (object, seen) in state.objects.iter_mut().zip(worked.seen) {
+            looks.push(match seen {
+                Seen::Corrected(answer) => {
+                    let memory = answer.sighting.memory(state.step, answer.memory);
+                    object.bank.condition(memory, &rules);
+                    object.rivals.clear();
+                    (answer.sighting, answer.given)
+                }
+                Seen::Followed { best, rivals } => {
+                    let rivals = rivals.into_iter();
+                    let rivals: Vec<Rival> = rivals
+                        .map(|rival| rival.goes_on(object, state.step, &rules, cells, size))
+                        .collect();
+                    if let Some(rival) = best.from.checked_sub(1).map(|at| &object.rivals[at]) {
+                        object.bank = rival.bank.clone();
+                    }
+                    let memory = best.sighting.memory(state.step, best.memory);
+                    object.bank.push(memory, &rules);
+                    object.rivals = rivals;
+                    (best.sighting, None)
+                }
+            });
             object.age = object.age.saturating_add(1);
-            looks.push((seen.sighting, seen.given));
         }
         for newborn in worked.newborn {
             let bank = newborn.bank(state.step, &rules);
@@ -674,8 +777,48 @@ impl<M: Modules> Tracker<M> {
     }
 }
 
+impl Seen {
+    fn sighting(&self) -> &Sighting {
+        match self {
+            Self::Followed { best, .. } => &best.sighting,
+            Self::Corrected(answer) => &answer.sighting,
+        }
+    }
+}
+
+impl Remembered {
+    /// The rival that this step makes of one of an object's paths.
+    fn goes_on(
+        self,
+        object: &Object,
+        step: u64,
+        rules: &MemoryRules,
+        cells: [usize; 2],
+        size: (u32, u32),
+    ) -> Rival {
+        let before = self.from.checked_sub(1).map(|at| &object.rivals[at]);
+        let (bank, bbox, missed) = match before {
+            Some(rival) => (&rival.bank, rival.bbox, rival.missed),
+            None => (&object.bank, object.bbox, object.missed),
+        };
+        let mut bank = bank.clone();
+        bank.push(self.sighting.memory(step, self.memory), rules);
+        let now = memory_tree::bounds(&self.sighting.logits, cells, size);
+        Rival {
+            bank,
+            score: self.score,
+            bbox: now.unwrap_or(bbox),
+            missed: match now {
+                Some(_) => 0,
+                None => missed.saturating_add(1),
+            },
+            last: self.sighting.logits,
+        }
+    }
+}
+
 impl Newborn {
-    fn bank(&self, step: u64, rules: &tracklens_sam2::model_folder::MemoryRules) -> MemoryBank {
+    fn bank(&self, step: u64, rules: &MemoryRules) -> MemoryBank {
         let mut bank = MemoryBank::default();
         bank.condition(self.sighting.memory(step, self.memory.clone()), rules);
         bank

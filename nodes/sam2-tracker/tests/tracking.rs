@@ -13,7 +13,9 @@ use tracklens_schemas::{
     Epoch, FrameId, FrameIndex, Image, ImageInfo, PixelEncoding, Prompt, TrackState, TracksStatus,
 };
 
-const SIDE: usize = 16;
+const SIDE: usize = 32;
+/// Squares in a row of the picture.
+const ROW: usize = SIDE / 4;
 const CELLS: usize = SIDE * SIDE;
 
 /// Bright places: a pointer is a brightness.
@@ -25,7 +27,7 @@ struct Brightness {
 
 impl Brightness {
     fn mask(frame: &[f32], level: f32, out: &mut Decoded) {
-        let logits = frame.iter().map(|cell| 5.0 - (cell - level).abs());
+        let logits = frame.iter().map(|cell| 2.0 - (cell - level).abs());
         let start = out.logits.len();
         out.logits.extend(logits);
         let seen = out.logits[start..].iter().any(|logit| *logit > 0.0);
@@ -173,8 +175,9 @@ impl Stand {
     fn see_in(&mut self, epoch: u32, squares: &[u8], prompts: &[Prompt]) -> Outcome {
         let mut pixels = vec![0_u8; 3 * CELLS];
         for (at, level) in squares.iter().enumerate() {
-            for y in 4..8 {
-                for x in 4 * at..4 * at + 4 {
+            let (left, top) = (4 * (at % ROW), 4 + 4 * (at / ROW));
+            for y in top..top + 4 {
+                for x in left..left + 4 {
                     pixels[3 * (y * SIDE + x)..][..3].fill(*level);
                 }
             }
@@ -190,7 +193,10 @@ impl Stand {
 fn point(square: u32, strategy: &str) -> Prompt {
     Prompt {
         prompt_id: square,
-        points: vec![[4.0 * square as f32 + 1.5, 5.5]],
+        points: vec![[
+            4.0 * (square as usize % ROW) as f32 + 1.5,
+            4.0 * (square as usize / ROW) as f32 + 5.5,
+        ]],
         labels: vec![1],
         bbox: None,
         mask: None,
@@ -269,6 +275,24 @@ fn one_object_too_many_is_refused_and_counted_until_another_is_lost() {
     }
     let taken = stand.see(&[0, 150, 200], &[point(2, "grid")]);
     assert_eq!((taken.refused, states(&taken)[1].0), (0, 3));
+}
+
+#[test]
+fn fifty_objects_are_held_and_the_next_one_waits_for_a_place() {
+    let mut stand = Stand::new(|_| {});
+    let mut squares: Vec<u8> = (0..51).map(|at| 30 + 4 * at).collect();
+    let prompts: Vec<Prompt> = (0..51).map(|at| point(at, "grid")).collect();
+    let full = stand.see(&squares, &prompts);
+    assert_eq!((full.tracks.len(), full.refused), (50, 1));
+    let again = stand.see(&squares, &[point(50, "grid")]);
+    assert_eq!((again.tracks.len(), again.refused), (50, 1));
+    squares[7] = 0;
+    for _ in 0..9 {
+        stand.see(&squares, &[]);
+    }
+    let taken = stand.see(&squares, &[point(50, "grid")]);
+    assert_eq!((taken.tracks.len(), taken.refused), (50, 0));
+    assert_eq!(taken.begun[0].0, 51);
 }
 
 #[test]

@@ -44,6 +44,12 @@ pub(crate) fn run(arguments: &RunArguments, out: &mut dyn Write) -> eyre::Result
     let summary = Summary::read(&folder).unwrap_or_default();
     report(&summary, &folder, out)?;
     let silent = silent_streams(&summary, &ids);
+    if !silent.is_empty() || !(status.success() || stopped) {
+        let log = fs::read_to_string(folder.join(LOG)).unwrap_or_default();
+        for line in node_errors(&log) {
+            writeln!(out, "{line}")?;
+        }
+    }
     for id in &silent {
         writeln!(out, "stream {id} gave no frames")?;
     }
@@ -119,6 +125,39 @@ fn silent_streams(summary: &Summary, expected: &[StreamId]) -> Vec<String> {
         .collect()
 }
 
+/// What nodes have said before they gave up, each once: `tracker: 1 wrong setting: …`.
+fn node_errors(log: &str) -> Vec<String> {
+    let mut errors: Vec<String> = Vec::new();
+    let mut lines = log.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some((node, said)) = node_line(line).filter(|(_, said)| said.contains(" ERROR "))
+        else {
+            continue;
+        };
+        let (_, said) = said.split_once(" ERROR ").unwrap_or_default();
+        let mut text = format!("{node}: {}", said.trim());
+        // A message of several lines goes on indented.
+        while let Some((_, more)) = lines
+            .peek()
+            .and_then(|line| node_line(line))
+            .filter(|(_, more)| more.starts_with("  "))
+        {
+            text = format!("{text} {}", more.trim());
+            lines.next();
+        }
+        if !errors.contains(&text) {
+            errors.push(text);
+        }
+    }
+    errors
+}
+
+/// The node and its words, of a line of the log that is a node's.
+fn node_line(line: &str) -> Option<(&str, &str)> {
+    let (_, rest) = line.split_once(" stdout ")?;
+    rest.trim_start().split_once(": ")
+}
+
 /// Streams, tracks, errors and files of a run that is over.
 fn report(summary: &Summary, folder: &Path, out: &mut dyn Write) -> eyre::Result<()> {
     let rows = folder.join("tracks.jsonl");
@@ -181,6 +220,17 @@ mod tests {
         assert_eq!(sources::ids(&sources)[0].as_str(), "x");
         assert_eq!(graph_sources("nodes: [{id: a}]").unwrap(), None);
         assert!(graph_sources("nodes: [").is_err());
+    }
+
+    #[test]
+    fn what_a_node_said_before_it_gave_up_is_found_once() {
+        let said = "23:37:51 stdout tracker: 2026-11-24T23:37:51.3Z  WARN Scouting delay\n\
+             23:37:51 stdout tracker: 2026-11-24T23:37:51.3Z ERROR 1 wrong setting:\n\
+             23:37:51 stdout tracker:   MIN_OBJECT_AREA=\"0\": expected a whole number\n\
+             23:37:51 INFO   tracker: daemon restarting\n";
+        let errors = node_errors(&said.repeat(2));
+        let expected = "tracker: 1 wrong setting: MIN_OBJECT_AREA=\"0\": expected a whole number";
+        assert_eq!(errors, [expected]);
     }
 
     #[test]

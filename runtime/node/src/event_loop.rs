@@ -266,7 +266,7 @@ impl<N: Node> Shell<N> {
                     tracing::warn!(input = id, "upstream ended without saying so");
                     self.source_exhausted(&id)?;
                 }
-                Ok(())
+                self.node.input_closed(&mut self.ctx, &id)
             }
             Event::NodeRestarted { id } => {
                 tracing::info!(upstream = %id, "node restarted");

@@ -66,6 +66,14 @@ pub trait Node: Sized {
         change: &StreamChange,
     ) -> eyre::Result<()>;
 
+    /// Nothing will come on this input any more: its sender has ended, or dora has given it up.
+    ///
+    /// # Errors
+    /// Ends the process.
+    fn input_closed(&mut self, _ctx: &mut Context<Self::Parcel>, _input: &str) -> eyre::Result<()> {
+        Ok(())
+    }
+
     /// Called when no event waits, and when woken: sources and batchers do their work here, in
     /// pieces.
     ///

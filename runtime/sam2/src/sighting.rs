@@ -12,7 +12,7 @@ use crate::modules::{Decoded, InferenceError, Look, MaskBatch, MemoryBatch, Modu
 use crate::prompt::{Question, Target};
 use crate::proposals::{Proposal, ProposalRules};
 use crate::resample::resize;
-use crate::selection::{Asked, choose, stability};
+use crate::selection::{Asked, Choice, choose, stability};
 use crate::stages::Stages;
 
 /// Bytes of attention weights in one call.
@@ -111,6 +111,44 @@ impl<M: Modules> Observer<M> {
         frame: &M::Frame,
         shown: &[Shown<'_>],
     ) -> Result<Vec<Sighting>, InferenceError> {
+        self.observe_with(frame, shown, |observer, at| {
+            observer.sighting(at, Asked::Tracking)
+        })
+    }
+
+    /// The same, with every candidate that tracking may take: the one it would take comes first.
+    ///
+    /// # Errors
+    /// Where inference fails.
+    pub fn observe_all(
+        &mut self,
+        frame: &M::Frame,
+        shown: &[Shown<'_>],
+    ) -> Result<Vec<Vec<Sighting>>, InferenceError> {
+        self.observe_with(frame, shown, |observer, at| {
+            let first = observer.choice(at, Asked::Tracking);
+            let rules = &observer.config.selection;
+            let least = usize::from(rules.multimask_tracking);
+            let candidates = observer.config.geometry.candidates;
+            let others = (least..candidates).filter(|mask| *mask != first.mask);
+            let others = others.map(|mask| Choice {
+                mask,
+                pointer: mask,
+            });
+            let choices: Vec<Choice> = std::iter::once(first).chain(others).collect();
+            choices
+                .into_iter()
+                .map(|choice| observer.chosen(at, choice))
+                .collect()
+        })
+    }
+
+    fn observe_with<T>(
+        &mut self,
+        frame: &M::Frame,
+        shown: &[Shown<'_>],
+        see: impl Fn(&mut Self, usize) -> T,
+    ) -> Result<Vec<T>, InferenceError> {
         let mut seen = Vec::with_capacity(shown.len());
         let mask_len = self.mask_prompt_len();
         for part in shown.chunks(self.batch) {
@@ -125,7 +163,7 @@ impl<M: Modules> Observer<M> {
                 self.prompts.push(&[], mask_len);
             }
             self.decode(frame, Look::Conditioned(&conditioned))?;
-            seen.extend((0..part.len()).map(|at| self.sighting(at, Asked::Tracking)));
+            seen.extend((0..part.len()).map(|at| see(self, at)));
         }
         Ok(seen)
     }
@@ -310,29 +348,41 @@ impl<M: Modules> Observer<M> {
         Ok(())
     }
 
-    /// The chosen candidate of an object of the last call.
+    /// The candidate that an object of the last call is taken to be.
     fn sighting(&mut self, object: usize, asked: Asked) -> Sighting {
+        let choice = self.choice(object, asked);
+        self.chosen(object, choice)
+    }
+
+    fn choice(&self, object: usize, asked: Asked) -> Choice {
         let geometry = &self.config.geometry;
-        let (cells, candidates) = (geometry.mask_len(), geometry.candidates);
-        let per_object = cells * candidates;
+        let candidates = geometry.candidates;
+        let per_object = geometry.mask_len() * candidates;
         let logits = &self.decoded.logits[object * per_object..][..per_object];
         let iou = &self.decoded.iou[object * candidates..][..candidates];
-        let choice = choose(&self.config.selection, asked, logits, iou);
+        choose(&self.config.selection, asked, logits, iou)
+    }
+
+    /// A candidate of an object of the last call.
+    fn chosen(&mut self, object: usize, choice: Choice) -> Sighting {
+        let geometry = &self.config.geometry;
+        let (cells, candidates) = (geometry.mask_len(), geometry.candidates);
+        let first = object * candidates;
         let object_score = self.decoded.object_score[object];
-        let mut chosen = self.spare.pop().unwrap_or_default();
-        chosen.clear();
+        let mut logits = self.spare.pop().unwrap_or_default();
+        logits.clear();
         if object_score > 0.0 {
-            chosen.extend_from_slice(&logits[choice.mask * cells..][..cells]);
+            let all = &self.decoded.logits;
+            logits.extend_from_slice(&all[(first + choice.mask) * cells..][..cells]);
         } else {
-            chosen.resize(cells, NO_OBJECT);
+            logits.resize(cells, NO_OBJECT);
         }
         let len = geometry.pointer_len();
-        let pointers =
-            &self.decoded.pointers[(object * candidates + choice.pointer) * len..][..len];
+        let pointer = &self.decoded.pointers[(first + choice.pointer) * len..][..len];
         Sighting {
-            logits: chosen,
-            pointer: pointers.into(),
-            iou: iou[choice.mask],
+            logits,
+            pointer: pointer.into(),
+            iou: self.decoded.iou[first + choice.mask],
             object_score,
         }
     }

@@ -312,6 +312,20 @@ pub static TABLE: &[Setting] = &[
         "frames in a row in which an object must be seen before it is published",
     ),
     row(
+        "MEMORY_TREE_BRANCHES",
+        Kind::Integer { min: 1, max: 8 },
+        All("1"),
+        SAM2_TRACKER,
+        "hypotheses of where an object is; 1: no memory tree",
+    ),
+    row(
+        "MEMORY_TREE_CONSISTENCY_THRESHOLD",
+        number(0.0, 1.0),
+        All("0.5"),
+        SAM2_TRACKER,
+        "overlap (IoU) from which two hypotheses are the same",
+    ),
+    row(
         "TRACK_LOST_FRAMES",
         Kind::Integer {
             min: 1,
