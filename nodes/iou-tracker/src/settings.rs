@@ -82,7 +82,7 @@ impl Settings {
             Some(folder.join("yolox-nano/yolox_nano.onnx"))
         });
         Ok(Box::new(YoloxDetector::new(&YoloxSettings {
-            library: self.library(),
+            library: tracklens_onnx::library(self.ort_dylib_path.as_deref()),
             model: model.ok_or_else(|| {
                 eyre::eyre!(
                     "DETECTOR=yolox needs a model: set DETECTOR_MODEL to a YOLOX .onnx file, or \
@@ -103,7 +103,7 @@ impl Settings {
             models: self.tracklens_models.as_ref(),
         };
         let sessions = SessionSettings {
-            library: self.library(),
+            library: tracklens_onnx::library(self.ort_dylib_path.as_deref()),
             threads: self.sam2_threads,
             device: Device::named(&self.sam2_device),
         };
@@ -120,11 +120,6 @@ impl Settings {
         };
         let detector = Sam2Detector::open(&choice.open()?, &sessions, settings)?;
         Ok(Box::new(detector))
-    }
-
-    fn library(&self) -> PathBuf {
-        let path = self.ort_dylib_path.clone();
-        path.unwrap_or_else(|| "libonnxruntime.so".into())
     }
 
     pub(crate) fn tracker(&self) -> TrackerSettings {

@@ -30,9 +30,10 @@ const CONFIDENCE: &str = "video_processor_tracking_confidence";
 const LOAD: &str = "video_processor_model_load_seconds";
 const REFUSED: &str = "sam2_objects_refused_total";
 const SWITCHES: &str = "sam2_model_switches_total";
+const HELD: &str = "sam2_frames_without_result_total";
+
 /// Time from one look at free memory to the next.
 const PRESSURE_INTERVAL: Duration = Duration::from_secs(5);
-const HELD: &str = "sam2_frames_without_result_total";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -77,10 +78,7 @@ impl Settings {
 
     fn sessions(&self) -> SessionSettings {
         SessionSettings {
-            library: self
-                .ort_dylib_path
-                .clone()
-                .unwrap_or_else(|| "libonnxruntime.so".into()),
+            library: tracklens_onnx::library(self.ort_dylib_path.as_deref()),
             threads: self.sam2_threads,
             device: Device::named(&self.sam2_device),
         }
@@ -283,8 +281,7 @@ impl Node for Sam2Tracker {
     }
 
     fn work(&mut self, _ctx: &mut Context<Rows>) -> eyre::Result<Work> {
-        self.snapshot_if_due();
-        self.relieve_if_due();
+        self.upkeep();
         Ok(Work::Wait)
     }
 
@@ -426,7 +423,7 @@ impl Sam2Tracker {
         };
         let rows = tracks::encode(&outcome.tracks);
         ctx.queue(header.clone(), Rows { info, rows });
-        self.snapshot_if_due();
+        self.upkeep();
     }
 
     fn report(&mut self, header: &Header, outcome: &Outcome) {
@@ -505,6 +502,12 @@ impl Sam2Tracker {
 }
 
 impl Sam2Tracker {
+    /// What is due from time to time, also while frames never stop coming.
+    fn upkeep(&mut self) {
+        self.snapshot_if_due();
+        self.relieve_if_due();
+    }
+
     /// Where memory is short, goes on with a smaller model, if one is installed.
     fn relieve_if_due(&mut self) {
         let Some(pressure) = &mut self.pressure else {

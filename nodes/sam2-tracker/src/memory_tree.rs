@@ -8,10 +8,15 @@
 //! costs without a tree; old scores fade; and a candidate that plain tracking would not take has to
 //! be clearly better.
 
+use std::sync::Arc;
+
 use tracklens_sam2::bitmap::Bitmap;
 use tracklens_sam2::memory_bank::MemoryBank;
+use tracklens_sam2::model_folder::MemoryRules;
 use tracklens_sam2::sighting::Sighting;
 use tracklens_schemas::BBox;
+
+use crate::object::Object;
 
 /// Object score under which the model is unsure (`δ_conf` of the paper).
 const SURE: f32 = 2.0;
@@ -69,6 +74,52 @@ pub struct Step {
     pub score: f32,
     /// What was seen.
     pub sighting: Sighting,
+}
+
+/// A path's step with what the memory encoder made of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remembered {
+    /// As in [`Step`].
+    pub from: usize,
+    /// As in [`Step`].
+    pub score: f32,
+    /// As in [`Step`].
+    pub sighting: Sighting,
+    /// Its memory.
+    pub memory: Arc<[f32]>,
+}
+
+impl Remembered {
+    /// The rival that this step on frame `step` makes of one of an object's paths; `cells` are height and
+    /// width of the grid, `size` width and height of the source.
+    #[must_use]
+    pub fn goes_on(
+        self,
+        object: &Object,
+        step: u64,
+        rules: &MemoryRules,
+        cells: [usize; 2],
+        size: (u32, u32),
+    ) -> Rival {
+        let before = self.from.checked_sub(1).map(|at| &object.rivals[at]);
+        let (bank, bbox, missed) = match before {
+            Some(rival) => (&rival.bank, rival.bbox, rival.missed),
+            None => (&object.bank, object.bbox, object.missed),
+        };
+        let mut bank = bank.clone();
+        bank.push(self.sighting.memory(step, self.memory), rules);
+        let now = bounds(&self.sighting.logits, cells, size);
+        Rival {
+            bank,
+            score: self.score,
+            bbox: now.unwrap_or(bbox),
+            missed: match now {
+                Some(_) => 0,
+                None => missed.saturating_add(1),
+            },
+            last: self.sighting.logits,
+        }
+    }
 }
 
 /// The paths that live on, the best one first. `scores` are those of the paths, `seen` their

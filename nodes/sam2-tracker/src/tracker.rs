@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tracklens_schemas::{FrameId, Image, Mask, Prompt, StreamId, Track, TrackId, TracksStatus};
 
-use crate::memory_tree::{self, Rival, Step, TreeRules};
+use crate::memory_tree::{self, Remembered, Rival, Step, TreeRules};
 use crate::object::Object;
 use crate::stream::{Correction, PastFrame, StreamState};
 use tracklens_sam2::Stages;
@@ -122,14 +122,6 @@ struct Newborn {
     sighting: Sighting,
     /// The prompt's own mask.
     given: Option<Mask>,
-    memory: Arc<[f32]>,
-}
-
-/// A path's step, remembered.
-struct Remembered {
-    from: usize,
-    score: f32,
-    sighting: Sighting,
     memory: Arc<[f32]>,
 }
 
@@ -523,8 +515,13 @@ impl<M: Modules> Tracker<M> {
                 .iter()
                 .map(|r| (&r.last[..], &r.bbox, r.missed));
             for (last, bbox, missed) in std::iter::once(best).chain(rivals) {
+                let candidates = seen.next().into_iter().flatten();
+                if !object.published {
+                    // Begun by a late prompt: where it has got to since is not known.
+                    continue;
+                }
                 let reach = Reach::new(bbox, object.usual_area, missed, size, cells, share);
-                for sighting in seen.next().into_iter().flatten() {
+                for sighting in candidates {
                     if !reach.keep(&mut sighting.logits, last, &taken, &mut self.regions) {
                         sighting.object_score = sighting.object_score.min(-1.0);
                     }
@@ -782,37 +779,6 @@ impl Seen {
         match self {
             Self::Followed { best, .. } => &best.sighting,
             Self::Corrected(answer) => &answer.sighting,
-        }
-    }
-}
-
-impl Remembered {
-    /// The rival that this step makes of one of an object's paths.
-    fn goes_on(
-        self,
-        object: &Object,
-        step: u64,
-        rules: &MemoryRules,
-        cells: [usize; 2],
-        size: (u32, u32),
-    ) -> Rival {
-        let before = self.from.checked_sub(1).map(|at| &object.rivals[at]);
-        let (bank, bbox, missed) = match before {
-            Some(rival) => (&rival.bank, rival.bbox, rival.missed),
-            None => (&object.bank, object.bbox, object.missed),
-        };
-        let mut bank = bank.clone();
-        bank.push(self.sighting.memory(step, self.memory), rules);
-        let now = memory_tree::bounds(&self.sighting.logits, cells, size);
-        Rival {
-            bank,
-            score: self.score,
-            bbox: now.unwrap_or(bbox),
-            missed: match now {
-                Some(_) => 0,
-                None => missed.saturating_add(1),
-            },
-            last: self.sighting.logits,
         }
     }
 }

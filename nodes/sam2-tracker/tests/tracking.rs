@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tracklens_sam2::model_folder::SelectionRules;
 use tracklens_sam2::modules::{Decoded, Look, MaskBatch, MemoryBatch, PromptBatch};
 use tracklens_sam2::{InferenceError, ModelConfig, Modules, ProposalRules};
 use tracklens_sam2_tracker::{Late, Outcome, Tracker, TrackerSettings};
@@ -136,6 +137,10 @@ struct Stand {
 
 impl Stand {
     fn new(change: impl Fn(&mut TrackerSettings)) -> Self {
+        Self::with(change, config())
+    }
+
+    fn with(change: impl Fn(&mut TrackerSettings), config: ModelConfig) -> Self {
         let mut settings = TrackerSettings {
             proposals: ProposalRules {
                 min_area: 4,
@@ -152,7 +157,7 @@ impl Stand {
             encoded: encoded.clone(),
         };
         Self {
-            tracker: Tracker::new(model, config(), settings),
+            tracker: Tracker::new(model, config, settings),
             failures,
             encoded,
             frame: 0,
@@ -338,6 +343,30 @@ fn a_late_prompt_is_applied_on_its_frame_and_brought_forward() {
         .late(&Stand::id(0, 0), &[point(0, "grid")])
         .unwrap();
     assert_eq!(forgotten, Late::Forgotten);
+}
+
+#[test]
+fn an_object_begun_late_is_followed_from_where_it_is_by_a_model_with_a_reach() {
+    let mut stand = Stand::with(
+        |settings| settings.past_frames = 3,
+        ModelConfig {
+            selection: SelectionRules {
+                reach: Some(0.5),
+                ..config().selection
+            },
+            ..config()
+        },
+    );
+    for squares in [[0, 0, 0, 0, 100], [0, 0, 0, 0, 100]] {
+        stand.see(&squares, &[]);
+    }
+    let late = stand.tracker.late(&Stand::id(0, 0), &[point(4, "grid")]);
+    assert!(matches!(late, Ok(Late::Begun { .. })), "{late:?}");
+    let now = stand.see(&[0, 0, 0, 0, 100], &[]);
+    assert_eq!(states(&now), [(1, TrackState::New)]);
+    // From then on it is held to its reach.
+    let far = stand.see(&[100], &[]);
+    assert_eq!(states(&far), [(1, TrackState::Occluded)]);
 }
 
 #[test]

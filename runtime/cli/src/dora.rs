@@ -71,3 +71,53 @@ impl Drop for Dataflow {
         }
     }
 }
+
+/// What nodes have said before they gave up, each once: `tracker: 1 wrong setting: …`.
+pub(crate) fn node_errors(log: &str) -> Vec<String> {
+    let mut errors: Vec<String> = Vec::new();
+    let mut lines = log.lines().peekable();
+    while let Some(line) = lines.next() {
+        // That another node is gone is no cause.
+        let is_cause = |said: &str| said.contains(" ERROR ") && !said.contains("exited before");
+        let Some((node, said)) = node_line(line).filter(|(_, said)| is_cause(said)) else {
+            continue;
+        };
+        let (_, said) = said.split_once(" ERROR ").unwrap_or_default();
+        let mut text = format!("{node}: {}", said.trim());
+        // A message of several lines goes on indented.
+        while let Some((_, more)) = lines
+            .peek()
+            .and_then(|line| node_line(line))
+            .filter(|(_, more)| more.starts_with("  "))
+        {
+            text = format!("{text} {}", more.trim());
+            lines.next();
+        }
+        if !errors.contains(&text) {
+            errors.push(text);
+        }
+    }
+    errors
+}
+
+/// The node and its words, of a line of the log that is a node's.
+fn node_line(line: &str) -> Option<(&str, &str)> {
+    let (_, rest) = line.split_once(" stdout ")?;
+    rest.trim_start().split_once(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_said_before_it_gave_up_is_found_once() {
+        let said = "23:37:51 stdout tracker: 2026-11-24T23:37:51.3Z  WARN Scouting delay\n\
+             23:37:51 stdout tracker: 2026-11-24T23:37:51.3Z ERROR 1 wrong setting:\n\
+             23:37:51 stdout tracker:   MIN_OBJECT_AREA=\"0\": expected a whole number\n\
+             23:37:51 INFO   tracker: daemon restarting\n";
+        let errors = node_errors(&said.repeat(2));
+        let expected = "tracker: 1 wrong setting: MIN_OBJECT_AREA=\"0\": expected a whole number";
+        assert_eq!(errors, [expected]);
+    }
+}

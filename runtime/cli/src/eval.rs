@@ -101,7 +101,6 @@ fn compare(
     interrupt: &Interrupt,
     out: &mut dyn Write,
 ) -> eyre::Result<bool> {
-    let nothing = StreamMasks::default();
     let mut ways = Vec::new();
     for way in &arguments.compare {
         let keep = arguments.keep.as_ref();
@@ -112,20 +111,7 @@ fn compare(
             ..arguments.clone()
         };
         let run = run(&own, sequences, interrupt)?;
-        let mut outcomes = Vec::new();
-        for sequence in sequences {
-            let tracks = run.streams.get(sequence.id.as_str()).unwrap_or(&nothing);
-            let objects = sequence.objects();
-            for &object in &objects {
-                eyre::ensure!(
-                    !interrupt.came(),
-                    "interrupted while scoring {}",
-                    sequence.id
-                );
-                let outcome = comparison::compare(sequence, object, tracks);
-                outcomes.push((name(sequence, object, objects.len()), outcome));
-            }
-        }
+        let outcomes = each_object(sequences, &run, interrupt, comparison::compare)?;
         ways.push(WayTable::new(&way.to_string(), &run, &outcomes));
     }
     let report = Report {
@@ -225,10 +211,15 @@ fn baselines(
     Ok(())
 }
 
-/// Which objects an unprompted run found.
-fn found(sequences: &[Sequence], run: &Run, interrupt: &Interrupt) -> eyre::Result<Rows> {
+/// What is to be said of every annotated object, with its name.
+fn each_object<T>(
+    sequences: &[Sequence],
+    run: &Run,
+    interrupt: &Interrupt,
+    score: impl Fn(&Sequence, u8, &StreamMasks) -> T,
+) -> eyre::Result<Vec<(String, T)>> {
     let nothing = StreamMasks::default();
-    let mut rows = Vec::new();
+    let mut scores = Vec::new();
     for sequence in sequences {
         let tracks = run.streams.get(sequence.id.as_str()).unwrap_or(&nothing);
         let objects = sequence.objects();
@@ -238,10 +229,18 @@ fn found(sequences: &[Sequence], run: &Run, interrupt: &Interrupt) -> eyre::Resu
                 "interrupted while scoring {}",
                 sequence.id
             );
-            let best = discovery::best(sequence, object, tracks);
-            rows.push(Found::new(name(sequence, object, objects.len()), &best));
+            let name = name(sequence, object, objects.len());
+            scores.push((name, score(sequence, object, tracks)));
         }
     }
+    Ok(scores)
+}
+
+/// Which objects an unprompted run found.
+fn found(sequences: &[Sequence], run: &Run, interrupt: &Interrupt) -> eyre::Result<Rows> {
+    let best = each_object(sequences, run, interrupt, discovery::best)?;
+    let rows = best.into_iter().map(|(name, best)| Found::new(name, &best));
+    let rows: Vec<Found> = rows.collect();
     let count = rows.iter().filter(|row| row.found).count();
     Ok(Rows::Found {
         found: report::hundredths(count as f64 / rows.len().max(1) as f64),

@@ -9,7 +9,7 @@ use eyre::WrapErr;
 use tracklens_schemas::StreamId;
 
 use crate::args::RunArguments;
-use crate::dora::LOG;
+use crate::dora::{LOG, node_errors};
 use crate::summary::{self, Summary};
 use crate::watch::{Interrupt, watch};
 use crate::{project, sources, tracks};
@@ -125,39 +125,6 @@ fn silent_streams(summary: &Summary, expected: &[StreamId]) -> Vec<String> {
         .collect()
 }
 
-/// What nodes have said before they gave up, each once: `tracker: 1 wrong setting: …`.
-fn node_errors(log: &str) -> Vec<String> {
-    let mut errors: Vec<String> = Vec::new();
-    let mut lines = log.lines().peekable();
-    while let Some(line) = lines.next() {
-        let Some((node, said)) = node_line(line).filter(|(_, said)| said.contains(" ERROR "))
-        else {
-            continue;
-        };
-        let (_, said) = said.split_once(" ERROR ").unwrap_or_default();
-        let mut text = format!("{node}: {}", said.trim());
-        // A message of several lines goes on indented.
-        while let Some((_, more)) = lines
-            .peek()
-            .and_then(|line| node_line(line))
-            .filter(|(_, more)| more.starts_with("  "))
-        {
-            text = format!("{text} {}", more.trim());
-            lines.next();
-        }
-        if !errors.contains(&text) {
-            errors.push(text);
-        }
-    }
-    errors
-}
-
-/// The node and its words, of a line of the log that is a node's.
-fn node_line(line: &str) -> Option<(&str, &str)> {
-    let (_, rest) = line.split_once(" stdout ")?;
-    rest.trim_start().split_once(": ")
-}
-
 /// Streams, tracks, errors and files of a run that is over.
 fn report(summary: &Summary, folder: &Path, out: &mut dyn Write) -> eyre::Result<()> {
     let rows = folder.join("tracks.jsonl");
@@ -220,17 +187,6 @@ mod tests {
         assert_eq!(sources::ids(&sources)[0].as_str(), "x");
         assert_eq!(graph_sources("nodes: [{id: a}]").unwrap(), None);
         assert!(graph_sources("nodes: [").is_err());
-    }
-
-    #[test]
-    fn what_a_node_said_before_it_gave_up_is_found_once() {
-        let said = "23:37:51 stdout tracker: 2026-11-24T23:37:51.3Z  WARN Scouting delay\n\
-             23:37:51 stdout tracker: 2026-11-24T23:37:51.3Z ERROR 1 wrong setting:\n\
-             23:37:51 stdout tracker:   MIN_OBJECT_AREA=\"0\": expected a whole number\n\
-             23:37:51 INFO   tracker: daemon restarting\n";
-        let errors = node_errors(&said.repeat(2));
-        let expected = "tracker: 1 wrong setting: MIN_OBJECT_AREA=\"0\": expected a whole number";
-        assert_eq!(errors, [expected]);
     }
 
     #[test]

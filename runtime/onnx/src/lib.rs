@@ -3,7 +3,7 @@
 
 mod session;
 
-pub use session::{Device, SessionSettings, open};
+pub use session::{Device, SessionSettings, library, open};
 
 /// Why a model cannot be opened.
 #[derive(Debug, thiserror::Error)]

@@ -38,6 +38,12 @@ impl Device {
     }
 }
 
+/// The library to load: the one named by ORT_DYLIB_PATH, or the one the system finds.
+#[must_use]
+pub fn library(named: Option<&Path>) -> PathBuf {
+    named.map_or_else(|| "libonnxruntime.so".into(), Path::to_path_buf)
+}
+
 /// How sessions are made.
 #[derive(Clone, Debug, Default)]
 pub struct SessionSettings {

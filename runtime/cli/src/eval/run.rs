@@ -13,7 +13,7 @@ use super::prompt_count::PromptCount;
 use super::prompt_file;
 use super::tracker_time::TrackerTime;
 use crate::args::{EvalArguments, Tracker};
-use crate::dora::LOG;
+use crate::dora::{LOG, node_errors};
 use crate::sources::{self, Source};
 use crate::summary::{self, Summary};
 use crate::watch::{Interrupt, watch};
@@ -71,14 +71,13 @@ pub(super) fn run(
     result.map_err(|error| eyre::eyre!("{error:#}\nsee {}{said}", log.display()))
 }
 
-/// The first error that a node tells of; others then complain that it is gone.
+/// The first error that a node tells of, or the first of the log.
 fn first_error(log: &str) -> Option<String> {
-    log.lines()
-        .filter(|line| !line.contains("exited before"))
-        .find_map(|line| {
-            line.split_once("ERROR ")
-                .map(|(_, error)| error.trim().to_string())
-        })
+    let own = node_errors(log).into_iter().next();
+    own.or_else(|| {
+        let mut errors = log.lines().filter_map(|line| line.split_once("ERROR "));
+        errors.next().map(|(_, error)| error.trim().to_string())
+    })
 }
 
 fn run_in(
@@ -239,7 +238,7 @@ mod tests {
         let error = first_error(log);
         assert_eq!(
             error.as_deref(),
-            Some("no model \"nano\" node=\"sam2-tracker\"")
+            Some("tracker: no model \"nano\" node=\"sam2-tracker\"")
         );
         assert_eq!(first_error("INFO all well\n"), None);
     }
