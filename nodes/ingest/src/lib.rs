@@ -1,0 +1,1 @@
+//! Takes in encoded video over WebSocket and AMQP.

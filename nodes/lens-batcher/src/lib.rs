@@ -1,0 +1,1 @@
+//! Identifies tracked objects through image-recognition services.
