@@ -34,7 +34,7 @@ pub use identifications::{Identification, Outcome};
 pub use ids::{Epoch, FrameId, FrameIndex, InvalidStreamId, StreamId, TrackId};
 pub use image::{Image, ImageInfo, PixelEncoding};
 pub use metadata::{Header, Metadata, Value, keys};
-pub use prompts::Prompt;
+pub use prompts::{Prompt, PromptsInfo};
 pub use rle::{Mask, RleError};
 pub use stream_events::{StreamEvent, StreamEventKind};
 pub use tracks::{Track, TrackState, TracksInfo, TracksStatus};

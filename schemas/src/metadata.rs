@@ -32,6 +32,8 @@ pub mod keys {
     pub const SOURCE_HEIGHT: &str = "source_height";
     /// Whether the frame decodes by itself (bool).
     pub const KEYFRAME: &str = "keyframe";
+    /// Whether a scene begins with this frame (bool); left out: no.
+    pub const SCENE_CUT: &str = "scene_cut";
     /// Whether tracking worked on this frame (text).
     pub const STATUS: &str = "status";
     /// Time spent on the frame, milliseconds (float).

@@ -13,7 +13,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Int8Type, UInt32Type};
 
 use crate::columns::{Rows, box_column, box_type, field, fields, rows, wrong_type};
-use crate::{BBox, SchemaError};
+use crate::{BBox, Metadata, SchemaError, Value, keys};
 
 /// A place to look at: points, a box, or both, in source pixels; or a mask of the object itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,34 @@ pub struct Prompt {
     pub score: f32,
     /// The strategy that made it.
     pub strategy: String,
+}
+
+/// What the metadata of a message says of its frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PromptsInfo {
+    /// Whether a scene begins with it.
+    pub scene_cut: bool,
+}
+
+impl PromptsInfo {
+    /// Adds the information to metadata.
+    pub fn write(self, metadata: &mut Metadata) {
+        if self.scene_cut {
+            metadata.insert(keys::SCENE_CUT, Value::Bool(true));
+        }
+    }
+
+    /// Reads the information from metadata: what is not said is not so.
+    ///
+    /// # Errors
+    /// Where a key is wrong.
+    pub fn read(metadata: &Metadata) -> Result<Self, SchemaError> {
+        let scene_cut = match metadata.get(keys::SCENE_CUT) {
+            Some(_) => metadata.bool(keys::SCENE_CUT)?,
+            None => false,
+        };
+        Ok(Self { scene_cut })
+    }
 }
 
 fn point_type() -> DataType {

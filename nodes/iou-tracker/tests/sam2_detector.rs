@@ -28,6 +28,10 @@ impl Modules for Brightness {
         Ok(pixels[..SIDE * SIDE].to_vec())
     }
 
+    fn embedding<'a>(&self, frame: &'a Vec<f32>) -> Result<&'a [f32], InferenceError> {
+        Ok(frame)
+    }
+
     fn attend(&mut self, _: &Vec<f32>, _: &MemoryBatch) -> Result<(), InferenceError> {
         panic!("there is no memory");
     }

@@ -11,7 +11,8 @@ use tracklens_prompt_generator::{
 };
 use tracklens_schemas::arrow::array::ArrayRef;
 use tracklens_schemas::{
-    Header, Mask, Metadata, Prompt, StreamEventKind, StreamId, TracksInfo, prompts, tracks,
+    Header, Mask, Metadata, Prompt, PromptsInfo, StreamEventKind, StreamId, TracksInfo, prompts,
+    tracks,
 };
 
 /// Prompts by the strategy that made them (counter; `strategy`).
@@ -28,6 +29,12 @@ struct Settings {
     prompt_file: Option<PathBuf>,
     prompt_plugin: Option<PathBuf>,
     prompt_plugin_config: String,
+}
+
+/// One frame's prompts, and what is said about the frame.
+struct Answered {
+    info: PromptsInfo,
+    rows: ArrayRef,
 }
 
 struct PromptGenerator {
@@ -55,9 +62,9 @@ impl Node for PromptGenerator {
         "PROMPT_PLUGIN_CONFIG",
     ];
     type Settings = Settings;
-    type Parcel = ArrayRef;
+    type Parcel = Answered;
 
-    fn new(settings: Settings, ctx: &mut Context<ArrayRef>) -> eyre::Result<Self> {
+    fn new(settings: Settings, ctx: &mut Context<Answered>) -> eyre::Result<Self> {
         let kind = StrategyKind::named(&settings.sam2_prompt_strategy)?;
         let plugin = settings.prompt_plugin.as_deref();
         eyre::ensure!(
@@ -104,7 +111,7 @@ impl Node for PromptGenerator {
 
     fn input(
         &mut self,
-        ctx: &mut Context<ArrayRef>,
+        ctx: &mut Context<Answered>,
         input: &str,
         message: Message,
     ) -> Result<(), BadMessage> {
@@ -123,7 +130,7 @@ impl Node for PromptGenerator {
         result
     }
 
-    fn stream(&mut self, ctx: &mut Context<ArrayRef>, change: &StreamChange) -> eyre::Result<()> {
+    fn stream(&mut self, ctx: &mut Context<Answered>, change: &StreamChange) -> eyre::Result<()> {
         match change.event {
             StreamEventKind::Opened => {
                 if let Some(prompter) = self.streams.get_mut(&change.stream) {
@@ -143,7 +150,7 @@ impl Node for PromptGenerator {
         Ok(())
     }
 
-    fn work(&mut self, ctx: &mut Context<ArrayRef>) -> eyre::Result<Work> {
+    fn work(&mut self, ctx: &mut Context<Answered>) -> eyre::Result<Work> {
         // What an acknowledgement has released.
         let waiting = self.streams.iter().filter(|(_, p)| p.waiting() > 0);
         let waiting: Vec<StreamId> = waiting.map(|(stream, _)| stream.clone()).collect();
@@ -157,9 +164,11 @@ impl Node for PromptGenerator {
         &mut self,
         outputs: &mut Outputs,
         header: &Header,
-        rows: &ArrayRef,
+        answered: &Answered,
     ) -> eyre::Result<()> {
-        outputs.rows("prompts", header, Metadata::default(), rows.clone())
+        let mut metadata = Metadata::default();
+        answered.info.write(&mut metadata);
+        outputs.rows("prompts", header, metadata, answered.rows.clone())
     }
 
     fn acknowledged(&mut self, header: &Header) {
@@ -168,7 +177,7 @@ impl Node for PromptGenerator {
         }
     }
 
-    fn finish(&mut self, _: &mut Context<ArrayRef>) -> eyre::Result<()> {
+    fn finish(&mut self, _: &mut Context<Answered>) -> eyre::Result<()> {
         Ok(())
     }
 }
@@ -199,7 +208,7 @@ impl PromptGenerator {
 
     fn detections(
         &mut self,
-        ctx: &mut Context<ArrayRef>,
+        ctx: &mut Context<Answered>,
         message: &Message,
     ) -> Result<(), BadMessage> {
         let id = &message.header.id;
@@ -212,13 +221,19 @@ impl PromptGenerator {
     }
 
     /// Queues the answers that are ready.
-    fn answer(&mut self, ctx: &mut Context<ArrayRef>, stream: &StreamId) {
+    fn answer(&mut self, ctx: &mut Context<Answered>, stream: &StreamId) {
         let Some(prompter) = self.streams.get_mut(stream) else {
             return;
         };
         while let Some(answer) = prompter.next_answer() {
             count(&answer.prompts);
-            ctx.queue(answer.header, prompts::encode(&answer.prompts));
+            let answered = Answered {
+                info: PromptsInfo {
+                    scene_cut: answer.cut,
+                },
+                rows: prompts::encode(&answer.prompts),
+            };
+            ctx.queue(answer.header, answered);
         }
     }
 }

@@ -47,12 +47,15 @@ pub struct Answer {
     pub header: Header,
     /// The prompts; on most frames none.
     pub prompts: Vec<Prompt>,
+    /// Whether a scene begins with the frame.
+    pub cut: bool,
 }
 
 /// A frame that is not answered yet.
 struct Waiting {
     header: Header,
     size: (u32, u32),
+    cut: bool,
     what: What,
 }
 
@@ -61,8 +64,8 @@ enum What {
     Prompts(Vec<Prompt>),
     /// To be selected from once it is known what is tracked.
     Selection(Found),
-    /// To be found once another node's detections are there; whether a scene begins here.
-    Detections { cut: bool },
+    /// To be found once another node's detections are there.
+    Detections,
 }
 
 /// The prompts of one stream. Nothing here keeps a frame's pixels: strategies propose when the
@@ -131,7 +134,7 @@ impl Prompter {
     /// Nothing waits any longer: the stream has ended.
     pub fn release(&mut self) {
         for frame in &mut self.waiting {
-            if let What::Selection(_) | What::Detections { .. } = frame.what {
+            if let What::Selection(_) | What::Detections = frame.what {
                 frame.what = What::Prompts(Vec::new());
             }
         }
@@ -154,13 +157,14 @@ impl Prompter {
         let what = match proposal {
             Proposal::Nothing => What::Prompts(Vec::new()),
             Proposal::Given(prompts) => What::Prompts(prompts),
-            Proposal::Detections => What::Detections { cut },
+            Proposal::Detections => What::Detections,
             Proposal::Found(found) => self.admit(found, index, cut, size),
         };
         self.last = Some(index);
         self.waiting.push_back(Waiting {
             header: header.clone(),
             size,
+            cut,
             what,
         });
     }
@@ -220,7 +224,7 @@ impl Prompter {
         self.detect()?;
         let front = self.waiting.front()?;
         let coverage = match &front.what {
-            What::Prompts(_) | What::Detections { .. } => Coverage::default(),
+            What::Prompts(_) | What::Detections => Coverage::default(),
             What::Selection(_) => match self.masks_before(front.header.id.frame)? {
                 Some(masks) => Coverage::of(masks, front.size),
                 None => {
@@ -230,23 +234,32 @@ impl Prompter {
                 }
             },
         };
-        let Waiting { header, size, what } = self.waiting.pop_front()?;
+        let Waiting {
+            header,
+            size,
+            cut,
+            what,
+        } = self.waiting.pop_front()?;
         let prompts = match what {
             What::Prompts(prompts) => prompts,
-            What::Detections { .. } => Vec::new(),
+            What::Detections => Vec::new(),
             What::Selection(found) => found.select(&coverage, size, self.rules.most),
         };
-        Some(Answer { header, prompts })
+        Some(Answer {
+            header,
+            prompts,
+            cut,
+        })
     }
 
     /// Puts another node's detections in the next answer, where it is made of them; `None` while
     /// they may still come. Where they never will, the look is put off.
     fn detect(&mut self) -> Option<()> {
         let front = self.waiting.front()?;
-        let What::Detections { cut } = front.what else {
+        let What::Detections = front.what else {
             return Some(());
         };
-        let (index, size) = (front.header.id.frame, front.size);
+        let (index, size, cut) = (front.header.id.frame, front.size, front.cut);
         let what = match self.detections.take(index) {
             Known::NotYet => return None,
             Known::Never => {

@@ -15,8 +15,8 @@ use tracklens_sam2_tracker::snapshot::{Snapshot, SnapshotWriter, StreamSnapshot,
 use tracklens_sam2_tracker::{Late, Outcome, Tracker, TrackerSettings};
 use tracklens_schemas::arrow::array::ArrayRef;
 use tracklens_schemas::{
-    Header, Image, Metadata, Prompt, StreamEventKind, StreamId, TracksInfo, TracksStatus, prompts,
-    tracks,
+    Header, Image, Metadata, Prompt, PromptsInfo, StreamEventKind, StreamId, TracksInfo,
+    TracksStatus, prompts, tracks,
 };
 
 /// Track ids of one run of the node: a restarted one goes on with the next million.
@@ -29,6 +29,7 @@ const PATHS: &str = "sam2_memory_tree_branches";
 const CONFIDENCE: &str = "video_processor_tracking_confidence";
 const LOAD: &str = "video_processor_model_load_seconds";
 const REFUSED: &str = "sam2_objects_refused_total";
+const RETURNED: &str = "sam2_objects_returned_total";
 const SWITCHES: &str = "sam2_model_switches_total";
 const HELD: &str = "sam2_frames_without_result_total";
 
@@ -55,6 +56,7 @@ struct Settings {
     memory_tree_branches: usize,
     memory_tree_consistency_threshold: f32,
     track_lost_frames: u32,
+    track_return_frames: u64,
     track_duplicate_iou: f32,
     mask_clean_cells: usize,
     max_retry_attempts: u32,
@@ -99,6 +101,7 @@ impl Settings {
                 consistency: self.memory_tree_consistency_threshold,
             },
             lost_frames: self.track_lost_frames,
+            return_frames: self.track_return_frames,
             duplicate_iou: self.track_duplicate_iou,
             clean_cells: self.mask_clean_cells,
             past_frames: if live { self.sam2_past_frames } else { 0 },
@@ -115,6 +118,13 @@ impl Settings {
 struct Rows {
     info: TracksInfo,
     rows: ArrayRef,
+}
+
+/// What is known of the prompts of a frame.
+#[derive(Default)]
+struct Prompts {
+    info: PromptsInfo,
+    rows: Vec<Prompt>,
 }
 
 /// Snapshots of the state.
@@ -137,7 +147,7 @@ struct Sam2Tracker {
     tracker: Tracker<Engines>,
     model: String,
     pressure: Option<Pressure>,
-    pairing: Pairing,
+    pairing: Pairing<Prompts>,
     /// Frames wait for their prompts.
     waits: bool,
     snapshots: Option<Snapshots>,
@@ -169,6 +179,7 @@ impl Node for Sam2Tracker {
         "MEMORY_TREE_BRANCHES",
         "MEMORY_TREE_CONSISTENCY_THRESHOLD",
         "TRACK_LOST_FRAMES",
+        "TRACK_RETURN_FRAMES",
         "TRACK_DUPLICATE_IOU",
         "MASK_CLEAN_CELLS",
         "MAX_RETRY_ATTEMPTS",
@@ -344,10 +355,11 @@ impl Sam2Tracker {
 
     /// Malformed prompts are none, and the frame is tracked all the same.
     fn prompts(&mut self, ctx: &mut Context<Rows>, message: Message) -> Result<(), BadMessage> {
-        let decoded = prompts::decode(&message.array).map_err(BadMessage::from);
+        let decoded = PromptsInfo::read(&message.metadata)
+            .and_then(|info| prompts::decode(&message.array).map(|rows| Prompts { info, rows }));
         let (prompts, result) = match decoded {
             Ok(prompts) => (prompts, Ok(())),
-            Err(bad) => (Vec::new(), Err(bad)),
+            Err(bad) => (Prompts::default(), Err(bad.into())),
         };
         if let Some(late) = self.pairing.prompts(message.header.clone(), prompts) {
             self.late(ctx, &message.header, &late);
@@ -357,8 +369,12 @@ impl Sam2Tracker {
         result
     }
 
-    fn late(&mut self, ctx: &mut Context<Rows>, header: &Header, prompts: &[Prompt]) {
+    fn late(&mut self, ctx: &mut Context<Rows>, header: &Header, late: &Prompts) {
         ctx.done("prompts", header);
+        if late.info.scene_cut {
+            self.tracker.begin_scene(&header.id.stream);
+        }
+        let prompts = &late.rows;
         if prompts.is_empty() {
             return;
         }
@@ -369,10 +385,13 @@ impl Sam2Tracker {
             }
             Ok(Late::Begun {
                 objects,
+                returned,
                 refused,
                 bad_prompts: bad,
             }) => {
                 metrics::counter!(TRACKED).increment(objects.len() as u64);
+                metrics::counter!(RETURNED, "stream_id" => header.id.stream.to_string())
+                    .increment(returned.len() as u64);
                 metrics::counter!(REFUSED, "stream_id" => header.id.stream.to_string())
                     .increment(refused as u64);
                 bad_prompts("useless", bad.len());
@@ -381,7 +400,7 @@ impl Sam2Tracker {
         }
     }
 
-    fn work_off(&mut self, ctx: &mut Context<Rows>, pair: Pair) {
+    fn work_off(&mut self, ctx: &mut Context<Rows>, pair: Pair<Prompts>) {
         let frame = pair.frame;
         let image = Image {
             info: frame.info,
@@ -408,11 +427,16 @@ impl Sam2Tracker {
         ctx: &mut Context<Rows>,
         header: &Header,
         image: Image<'_>,
-        prompts: &[Prompt],
+        prompts: &Prompts,
     ) {
         let start = Instant::now();
+        if prompts.info.scene_cut {
+            self.tracker.begin_scene(&header.id.stream);
+        }
         let tracker = &mut self.tracker;
-        let outcome = ctx.timed("track", |_| tracker.track(&header.id, &image, prompts));
+        let outcome = ctx.timed("track", |_| {
+            tracker.track(&header.id, &image, &prompts.rows)
+        });
         self.report(header, &outcome);
         let info = TracksInfo {
             status: outcome.status,
@@ -442,6 +466,10 @@ impl Sam2Tracker {
             .set(self.tracker.paths(&header.id.stream) as f64);
         for track in outcome.tracks.iter().filter(|track| track.visible) {
             metrics::histogram!(CONFIDENCE).record(f64::from(track.score));
+        }
+        if !outcome.returned.is_empty() {
+            metrics::counter!(RETURNED, "stream_id" => stream.clone())
+                .increment(outcome.returned.len() as u64);
         }
         if outcome.refused > 0 {
             metrics::counter!(REFUSED, "stream_id" => stream.clone())

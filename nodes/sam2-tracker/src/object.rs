@@ -2,12 +2,15 @@
 
 use tracklens_schemas::{BBox, Mask, Track, TrackId, TrackState};
 
+use tracklens_sam2::appearance::Appearance;
 use tracklens_sam2::memory_bank::MemoryBank;
 
 use crate::memory_tree::Rival;
 
 /// Frames without sight after which an occluded object is lost.
 const OCCLUDED_FRAMES: u32 = 8;
+/// Weight of a frame in an object's velocity.
+const VELOCITY_WEIGHT: f32 = 0.2;
 /// Weight of a frame in an object's usual area.
 const AREA_WEIGHT: f32 = 0.05;
 
@@ -26,8 +29,17 @@ pub struct Object {
     pub missed: u32,
     /// Whether it has been published.
     pub published: bool,
+    /// What it looks like, where the model makes that out.
+    pub appearance: Option<Appearance>,
+    /// Whether it is where it was last seen, as far as it has moved since: not before a late prompt's
+    /// object is first published, nor in a new scene.
+    pub placed: bool,
+    /// Whether it has been seen in this scene: until then, only what looks like it is it.
+    pub proven: bool,
     /// Where it was last seen, source pixels.
     pub bbox: BBox,
+    /// How it moves, source pixels a frame (x, y), averaged over the last frames in sight.
+    pub velocity: [f32; 2],
     /// Its area when in sight, pixels of the source, averaged over the last frames.
     pub usual_area: f32,
     /// Frames in a row in which it was the same as an older object.
@@ -45,7 +57,11 @@ impl Object {
             age: 0,
             missed: 0,
             published: false,
+            appearance: None,
+            placed: false,
+            proven: true,
             bbox: BBox::default(),
+            velocity: [0.0; 2],
             usual_area: 0.0,
             doubled: 0,
         }
@@ -62,14 +78,46 @@ impl Object {
         }
     }
 
+    /// A scene begins, in which it may not be.
+    pub fn doubt(&mut self) {
+        self.placed = false;
+        self.proven = false;
+        self.rivals.clear();
+    }
+
+    /// It has been found again by a late prompt, which left these memories; where it has got to since
+    /// is not known.
+    pub fn come_back(&mut self, bank: MemoryBank) {
+        self.bank = bank;
+        self.rivals.clear();
+        self.placed = false;
+        self.proven = true;
+    }
+
+    /// It has just been seen to look like this.
+    pub fn looks_like(&mut self, now: Appearance) {
+        match &mut self.appearance {
+            Some(known) => known.follow(&now),
+            None => self.appearance = Some(now),
+        }
+    }
+
     /// One frame more: the object has this mask (empty: it is not in sight) and is published with
     /// this predicted IoU.
     pub fn publish(&mut self, mask: Mask, score: f32) -> Track {
         let seen = mask.bbox();
         match seen {
             Some(bbox) => {
+                if self.published && self.placed && self.missed == 0 {
+                    let ((x0, y0), (x1, y1)) = (self.bbox.center(), bbox.center());
+                    for (mean, now) in self.velocity.iter_mut().zip([x1 - x0, y1 - y0]) {
+                        *mean += VELOCITY_WEIGHT * (now - *mean);
+                    }
+                }
                 self.bbox = bbox;
                 self.missed = 0;
+                self.placed = true;
+                self.proven = true;
                 let area = mask.area() as f32;
                 match self.published {
                     true => self.usual_area += AREA_WEIGHT * (area - self.usual_area),

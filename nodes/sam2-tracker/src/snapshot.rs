@@ -14,11 +14,13 @@ use sha2::{Digest, Sha256};
 use tracklens_schemas::{BBox, Epoch, StreamId, TrackId};
 
 use crate::object::Object;
+use crate::recognition::Departed;
 use crate::stream::StreamState;
+use tracklens_sam2::appearance::Appearance;
 use tracklens_sam2::memory_bank::{Memory, MemoryBank};
 use tracklens_sam2::model_folder::ModelConfig;
 
-const MAGIC: &[u8; 8] = b"TLSAM2\x00\x01";
+const MAGIC: &[u8; 8] = b"TLSAM2\x00\x02";
 /// The file in the folder.
 const FILE: &str = "sam2-tracker.snapshot";
 /// Ids that may have been given since the last snapshot.
@@ -75,6 +77,8 @@ pub struct StreamSnapshot {
     pub next_id: u32,
     /// Its objects.
     pub objects: Vec<Object>,
+    /// Objects that were given up, and are known when they come back.
+    pub departed: Vec<Departed>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +96,7 @@ struct StreamEntry {
     step: u64,
     next_id: u32,
     objects: Vec<ObjectEntry>,
+    departed: Vec<Departed>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,7 +105,11 @@ struct ObjectEntry {
     age: u32,
     missed: u32,
     published: bool,
+    appearance: Option<Appearance>,
+    placed: bool,
+    proven: bool,
     bbox: BBox,
+    velocity: [f32; 2],
     usual_area: f32,
     doubled: u32,
     conditioning: Vec<MemoryEntry>,
@@ -112,6 +121,7 @@ struct MemoryEntry {
     step: u64,
     /// Numbers of its memory and of its pointer.
     sizes: [usize; 2],
+    sure: bool,
 }
 
 /// What names a model's memories: they mean nothing to another.
@@ -133,6 +143,7 @@ impl StreamSnapshot {
             step: state.step,
             next_id: state.next_id,
             objects: state.objects.clone(),
+            departed: state.departed.clone(),
         }
     }
 
@@ -146,6 +157,7 @@ impl StreamSnapshot {
         if snapshot.run == run && snapshot.model == model {
             state.step = self.step;
             state.objects.clone_from(&self.objects);
+            state.departed.clone_from(&self.departed);
         }
         state
     }
@@ -207,6 +219,7 @@ impl Snapshot {
                 .iter()
                 .map(|o| describe(o, &mut numbers))
                 .collect(),
+            departed: stream.departed.clone(),
         });
         let description = Description {
             streams: streams.collect(),
@@ -271,6 +284,7 @@ impl Snapshot {
                 step: stream.step,
                 next_id: stream.next_id,
                 objects,
+                departed: stream.departed,
             });
         }
         if !numbers.is_empty() {
@@ -292,6 +306,7 @@ fn describe<'a>(object: &'a Object, numbers: &mut Vec<&'a [f32]>) -> ObjectEntry
         MemoryEntry {
             step: memory.step,
             sizes: [tensor.len(), memory.pointer.len()],
+            sure: memory.sure,
         }
     };
     ObjectEntry {
@@ -299,7 +314,11 @@ fn describe<'a>(object: &'a Object, numbers: &mut Vec<&'a [f32]>) -> ObjectEntry
         age: object.age,
         missed: object.missed,
         published: object.published,
+        appearance: object.appearance.clone(),
+        placed: object.placed,
+        proven: object.proven,
         bbox: object.bbox,
+        velocity: object.velocity,
         usual_area: object.usual_area,
         doubled: object.doubled,
         conditioning: object.bank.conditioning().iter().map(&mut entry).collect(),
@@ -322,7 +341,11 @@ impl ObjectEntry {
             age: self.age,
             missed: self.missed,
             published: self.published,
+            appearance: self.appearance,
+            placed: self.placed,
+            proven: self.proven,
             bbox: self.bbox,
+            velocity: self.velocity,
             usual_area: self.usual_area,
             doubled: self.doubled,
         })
@@ -347,6 +370,7 @@ impl MemoryEntry {
             step: self.step,
             tensor: (!tensor.is_empty()).then_some(tensor),
             pointer: take(pointer)?,
+            sure: self.sure,
         })
     }
 }
@@ -405,6 +429,7 @@ impl SnapshotWriter {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use tracklens_sam2::appearance::Scene;
     use tracklens_sam2::model_folder::MemoryRules;
 
     fn snapshot() -> Snapshot {
@@ -413,11 +438,13 @@ mod tests {
             conditioning_frames: 2,
             temporal_stride: 1,
             pointers: 6,
+            least_iou: None,
         };
         let memory = |step: u64| Memory {
             step,
             tensor: Some(vec![step as f32, -1.5].into()),
             pointer: vec![0.25 * step as f32].into(),
+            sure: true,
         };
         let mut bank = MemoryBank::default();
         bank.condition(memory(3), &rules);
@@ -427,6 +454,9 @@ mod tests {
         let mut object = Object::new(TrackId(7), bank);
         object.age = 5;
         object.bbox = BBox::new(1.0, 2.0, 3.0, 4.5);
+        let scene = Scene::new(&[0.5, 0.1, 2.0, 0.3], [2, 1, 2]);
+        object.appearance = scene.appearance(&[1.0, -1.0], [1, 2]);
+        let departed = Departed::of(&object, 9).unwrap();
         Snapshot {
             run: "run".into(),
             model: "nano 00".into(),
@@ -437,6 +467,7 @@ mod tests {
                 step: 9,
                 next_id: 8,
                 objects: vec![object],
+                departed: vec![departed],
             }],
         }
     }

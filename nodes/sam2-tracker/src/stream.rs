@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use tracklens_schemas::{Epoch, FrameIndex, Prompt, Track, TrackId, TrackState};
 
 use crate::object::Object;
+use crate::recognition::{self, Departed, Missed};
 use tracklens_sam2::bitmap::Bitmap;
+use tracklens_sam2::memory_bank::MemoryBank;
 use tracklens_sam2::sighting::Sighting;
 
 /// A frame that a late prompt may still ask about.
@@ -21,6 +23,17 @@ pub struct PastFrame<F> {
     pub features: F,
     /// What was followed on it.
     pub living: Vec<Bitmap>,
+}
+
+/// An object that has been added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Its name.
+    pub id: TrackId,
+    /// Its place among the objects.
+    pub at: usize,
+    /// The place of the object that was given up for it, before it was added.
+    pub instead_of: Option<usize>,
 }
 
 /// A prompt for an object that is followed already.
@@ -43,6 +56,8 @@ pub struct StreamState<F> {
     pub next_id: u32,
     /// The objects, by id.
     pub objects: Vec<Object>,
+    /// Objects that were given up, and are known when they come back.
+    pub departed: Vec<Departed>,
     /// What was seen of them on the last frame.
     pub sightings: Vec<(TrackId, Sighting)>,
     /// The last frames, oldest first.
@@ -60,6 +75,7 @@ impl<F> StreamState<F> {
             step: 0,
             next_id,
             objects: Vec::new(),
+            departed: Vec::new(),
             sightings: Vec::new(),
             past: VecDeque::new(),
             rows: None,
@@ -108,24 +124,79 @@ impl<F> StreamState<F> {
         Some(TrackId(id))
     }
 
-    /// Makes room for a new object: there is some while fewer than `most` live; otherwise the
-    /// longest lost one is let go.
-    pub fn make_room(&mut self, most: usize) -> bool {
-        if self.objects.len() < most {
-            return true;
+    /// Adds an object under this name, or a new one: there is room while fewer than `most` live;
+    /// otherwise in place of the longest lost one, which is given up.
+    pub fn admit(
+        &mut self,
+        bank: MemoryBank,
+        name: Option<TrackId>,
+        most: usize,
+        frames: u64,
+    ) -> Option<Admitted> {
+        let full = self.objects.len() >= most;
+        let instead_of = match full {
+            true => Some(self.longest_lost()?),
+            false => None,
+        };
+        let id = name.or_else(|| self.take_id())?;
+        if let Some(at) = instead_of {
+            let gone = self.objects.remove(at);
+            self.give_up(&gone, frames);
         }
-        match self.longest_lost() {
-            Some(at) => {
-                self.objects.remove(at);
-                true
-            }
-            None => false,
+        self.departed.retain(|departed| departed.id != id);
+        let at = self.objects.partition_point(|object| object.id < id);
+        self.objects.insert(at, Object::new(id, bank));
+        Some(Admitted { id, at, instead_of })
+    }
+
+    /// Keeps what an object that goes is known by, for `frames` frames.
+    pub fn give_up(&mut self, object: &Object, frames: u64) {
+        if let Some(gone) = Departed::of(object, self.step).filter(|_| frames > 0) {
+            recognition::depart(&mut self.departed, gone, self.step, frames);
         }
     }
 
-    /// Place of the object that has been lost for longest.
+    /// Everybody who is not seen now: those given up not long ago, and of those that live the ones
+    /// `hidden` says.
     #[must_use]
-    pub fn longest_lost(&self) -> Option<usize> {
+    pub fn missed(
+        &self,
+        step: u64,
+        frames: u64,
+        hidden: impl Fn(usize) -> bool,
+    ) -> Vec<Missed<'_>> {
+        let departed = self.departed.iter().map(|gone| Missed {
+            id: gone.id,
+            appearance: &gone.appearance,
+            bbox: gone.bbox,
+            area: gone.area,
+            frames: step.saturating_sub(gone.seen),
+        });
+        let living = self.objects.iter().enumerate();
+        let living = living
+            .filter(|(at, _)| hidden(*at))
+            .filter_map(|(_, object)| {
+                Some(Missed {
+                    id: object.id,
+                    appearance: object.appearance.as_ref()?,
+                    bbox: object.bbox,
+                    area: object.usual_area,
+                    frames: u64::from(object.missed) + 1,
+                })
+            });
+        let departed = departed.filter(|gone| gone.frames <= frames);
+        departed.chain(living).collect()
+    }
+
+    /// What was seen of an object on the last frame.
+    #[must_use]
+    pub fn sighting(&self, id: TrackId) -> Option<&Sighting> {
+        let at = self.sightings.binary_search_by_key(&id, |(id, _)| *id);
+        at.ok().map(|at| &self.sightings[at].1)
+    }
+
+    /// Place of the object that has been lost for longest.
+    fn longest_lost(&self) -> Option<usize> {
         let lost = self.objects.iter().enumerate();
         lost.filter(|(_, object)| object.state() == TrackState::Lost)
             .max_by_key(|(_, object)| object.missed)

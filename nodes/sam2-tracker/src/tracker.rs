@@ -13,8 +13,10 @@ use tracklens_schemas::{FrameId, Image, Mask, Prompt, StreamId, Track, TrackId, 
 
 use crate::memory_tree::{self, Remembered, Rival, Step, TreeRules};
 use crate::object::Object;
-use crate::stream::{Correction, PastFrame, StreamState};
+use crate::recognition::{self, Missed, Newcomer};
+use crate::stream::{Admitted, Correction, PastFrame, StreamState};
 use tracklens_sam2::Stages;
+use tracklens_sam2::appearance::{Appearance, Scene};
 use tracklens_sam2::bitmap::{Bitmap, CleanUp, Regions};
 use tracklens_sam2::mask::MaskPainter;
 use tracklens_sam2::memory_bank::{MemoryBank, Shown};
@@ -26,10 +28,10 @@ use tracklens_sam2::proposals::ProposalRules;
 use tracklens_sam2::reach::Reach;
 use tracklens_sam2::sighting::{Observer, Sighting};
 
-/// Cells of the reference's masks, 256×256, for which its clean-up limit is given.
-const REFERENCE_CELLS: usize = 256 * 256;
-/// Frames in a row after which the younger of two equal objects is let go.
-const DOUBLED_FRAMES: u32 = 3;
+/// Frames between two looks at what an object looks like.
+const APPEARANCE_INTERVAL: u64 = 5;
+/// Logit of a mask that is not the object's.
+const BEYOND: f32 = -10.0;
 
 /// How objects are followed.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +44,9 @@ pub struct TrackerSettings {
     pub tree: TreeRules,
     /// Frames without sight after which an object is forgotten.
     pub lost_frames: u32,
+    /// Frames since it was last seen for which a forgotten object gets its id back when it is found
+    /// again, where the model makes out what objects look like; 0: never.
+    pub return_frames: u64,
     /// Overlap (IoU) from which two objects are the same; above 1: never.
     pub duplicate_iou: f32,
     /// A pixel belongs to one object at most.
@@ -69,6 +74,7 @@ impl Default for TrackerSettings {
             max_objects: 50,
             tree: TreeRules::default(),
             lost_frames: 25,
+            return_frames: 250,
             duplicate_iou: 0.8,
             exclusive: true,
             clean_cells: 8,
@@ -91,6 +97,8 @@ pub struct Outcome {
     pub tracks: Vec<Track>,
     /// Objects that began.
     pub begun: Vec<TrackId>,
+    /// Objects that were out of sight, or forgotten, and were found by a prompt.
+    pub returned: Vec<TrackId>,
     /// Good masks for which there was no room.
     pub refused: usize,
     /// Prompts that cannot be used.
@@ -110,6 +118,8 @@ pub enum Late {
     Begun {
         /// The objects.
         objects: Vec<TrackId>,
+        /// Objects that came back, likewise.
+        returned: Vec<TrackId>,
         /// Good masks for which there was no room.
         refused: usize,
         /// Prompts that cannot be used.
@@ -123,6 +133,9 @@ struct Newborn {
     /// The prompt's own mask.
     given: Option<Mask>,
     memory: Arc<[f32]>,
+    appearance: Option<Appearance>,
+    /// The object that it is, where it has been seen before.
+    name: Option<TrackId>,
 }
 
 /// What was seen of an object.
@@ -141,16 +154,18 @@ struct Worked<F> {
     features: F,
     /// Of every object: what was seen.
     seen: Vec<Seen>,
+    /// Of every object: what it looks like, as far as that was asked.
+    appearances: Vec<Option<Appearance>>,
     newborn: Vec<Newborn>,
 }
 
 /// Follows objects in any number of streams.
 pub struct Tracker<M: Modules> {
-    observer: Observer<M>,
-    settings: TrackerSettings,
+    pub(crate) observer: Observer<M>,
+    pub(crate) settings: TrackerSettings,
     preprocessor: Preprocessor,
-    painter: MaskPainter,
-    clean_up: CleanUp,
+    pub(crate) painter: MaskPainter,
+    pub(crate) clean_up: CleanUp,
     regions: Regions,
     streams: HashMap<StreamId, StreamState<M::Frame>>,
 }
@@ -198,7 +213,32 @@ impl<M: Modules> Tracker<M> {
             for object in &mut state.objects {
                 object.bank = MemoryBank::default();
                 object.rivals.clear();
+                object.appearance = None;
             }
+            state.departed.clear();
+        }
+    }
+
+    /// A scene begins on a stream's next frame: of its objects, only those go on that look like
+    /// themselves, and the others are out of sight until they are found again. Does nothing where
+    /// the model does not make out what objects look like.
+    pub fn begin_scene(&mut self, stream: &StreamId) {
+        if self.observer.config.selection.similarity.is_none() {
+            return;
+        }
+        if let Some(state) = self.streams.get_mut(stream) {
+            let known = state.objects.iter_mut();
+            known
+                .filter(|object| object.appearance.is_some())
+                .for_each(Object::doubt);
+        }
+    }
+
+    /// For how long forgotten objects are known.
+    pub(crate) fn return_frames(&self) -> u64 {
+        match self.observer.config.selection.similarity {
+            Some(_) => self.settings.return_frames,
+            None => 0,
         }
     }
 
@@ -305,8 +345,12 @@ impl<M: Modules> Tracker<M> {
         let past = &state.past[place];
         let mut bad_prompts = Vec::new();
         let questions = self.questions(prompts, past.size, &mut bad_prompts);
-        let newborn = self.newborn(&past.features, &questions, &past.living, past.size)?;
+        let mut newborn = self.newborn(&past.features, &questions, &past.living, past.size)?;
+        let hidden = |at: usize| state.objects[at].missed > 0;
+        let missed = state.missed(past.step, self.return_frames(), hidden);
+        self.recognise(&past.features, &missed, &mut newborn, past.size)?;
         let rules = self.observer.config.memory;
+        let names: Vec<Option<TrackId>> = newborn.iter().map(|newborn| newborn.name).collect();
         let mut banks: Vec<MemoryBank> = newborn
             .into_iter()
             .map(|newborn| newborn.bank(past.step, &rules))
@@ -316,24 +360,35 @@ impl<M: Modules> Tracker<M> {
             let seen = self.observer.observe(&past.features, &shown)?;
             let memories = self.observer.remember(&past.features, &seen, false)?;
             for ((bank, sighting), memory) in banks.iter_mut().zip(seen).zip(memories) {
-                bank.push(sighting.memory(past.step, memory), &rules);
+                bank.push(sighting.memory(past.step, memory, &rules), &rules);
             }
         }
         let age = (state.past.len() - 1 - place) as u32;
-        let (mut objects, mut refused) = (Vec::new(), 0);
-        for bank in banks {
-            match self.begin(state, bank) {
-                Some(id) => {
-                    if let Some(object) = state.objects.last_mut() {
-                        object.age = age + 1;
+        let (mut objects, mut returned, mut refused) = (Vec::new(), Vec::new(), 0);
+        for (bank, name) in banks.into_iter().zip(names) {
+            let living = state
+                .objects
+                .iter_mut()
+                .find(|object| Some(object.id) == name);
+            if let Some(object) = living {
+                object.come_back(bank);
+                returned.push(object.id);
+                continue;
+            }
+            match self.admit(state, bank, name) {
+                Some(admitted) => {
+                    state.objects[admitted.at].age = age + 1;
+                    match name {
+                        Some(id) => returned.push(id),
+                        None => objects.push(admitted.id),
                     }
-                    objects.push(id);
                 }
                 None => refused += 1,
             }
         }
         Ok(Late::Begun {
             objects,
+            returned,
             refused,
             bad_prompts,
         })
@@ -398,7 +453,8 @@ impl<M: Modules> Tracker<M> {
         let followed: Vec<usize> = (0..state.objects.len())
             .filter(|at| !is_corrected(at))
             .collect();
-        let grown = self.grow(&features, state, &followed, size)?;
+        let mut grown = self.grow(&features, state, &followed, size)?;
+        self.doubt(&features, state, &followed, &mut grown)?;
         let paths: Vec<usize> = grown.iter().map(Vec::len).collect();
         let (ways, sightings): (Vec<(usize, f32)>, Vec<Sighting>) = grown
             .into_iter()
@@ -430,12 +486,18 @@ impl<M: Modules> Tracker<M> {
             false => {
                 let logits = all.iter().map(|seen| &seen.sighting().logits);
                 let living: Vec<Bitmap> = logits.map(|logits| Bitmap::new(logits)).collect();
-                self.newborn(&features, questions, &living, size)?
+                let mut newborn = self.newborn(&features, questions, &living, size)?;
+                let hidden = |at: usize| living[at].area() == 0;
+                let missed = state.missed(state.step, self.return_frames(), hidden);
+                self.recognise(&features, &missed, &mut newborn, size)?;
+                newborn
             }
         };
+        let appearances = self.appearances(&features, state, &all)?;
         Ok(Worked {
             features,
             seen: all,
+            appearances,
             newborn,
         })
     }
@@ -469,19 +531,67 @@ impl<M: Modules> Tracker<M> {
             _ => self.observer.observe_all(features, &shown)?,
         };
         self.hold(state, followed, &mut seen, size);
-        let mut seen = seen.into_iter();
         let mut spare = Vec::new();
-        let grown = followed.iter().map(|at| {
+        let firsts = match tree.branches {
+            0 | 1 => Vec::new(),
+            _ => self.keep_course(state, followed, &mut seen, size, &mut spare),
+        };
+        let mut seen = seen.into_iter();
+        let grown = followed.iter().enumerate().map(|(which, at)| {
             let rivals = &state.objects[*at].rivals;
             let scores: Vec<f32> = std::iter::once(0.0)
                 .chain(rivals.iter().map(|rival| rival.score))
                 .collect();
             let candidates = seen.by_ref().take(scores.len()).collect();
-            memory_tree::grow(&tree, &scores, candidates, &mut spare)
+            let others = firsts.iter().enumerate();
+            let others: Vec<&Bitmap> = others
+                .filter(|(other, _)| *other != which)
+                .map(|(_, bitmap)| bitmap)
+                .collect();
+            memory_tree::grow(&tree, &scores, candidates, &others, &mut spare)
         });
         let grown = grown.collect();
         self.observer.give_back(spare.into_iter());
         Ok(grown)
+    }
+
+    /// Takes away the candidates that plain tracking would not take and that are off their object's
+    /// course. Returns what plain tracking would take of each object.
+    fn keep_course(
+        &self,
+        state: &StreamState<M::Frame>,
+        followed: &[usize],
+        seen: &mut [Vec<Sighting>],
+        size: (u32, u32),
+        spare: &mut Vec<Sighting>,
+    ) -> Vec<Bitmap> {
+        let cells = self.observer.config.geometry.mask;
+        let mut firsts = Vec::with_capacity(followed.len());
+        let mut seen = seen.iter_mut();
+        for at in followed {
+            let object = &state.objects[*at];
+            let rivals = object.rivals.iter().map(|r| (&r.bbox, r.missed));
+            let paths = std::iter::once((&object.bbox, object.missed)).chain(rivals);
+            for (path, (last, missed)) in paths.enumerate() {
+                let Some(candidates) = seen.next() else { break };
+                let plain = match path {
+                    0 => candidates.drain(..candidates.len().min(1)).next(),
+                    _ => None,
+                };
+                let gone = candidates.extract_if(.., |sighting| {
+                    let now = memory_tree::bounds(&sighting.logits, cells, size);
+                    now.is_some_and(|now| {
+                        !memory_tree::on_course(last, object.velocity, missed, &now)
+                    })
+                });
+                spare.extend(gone);
+                if let Some(plain) = plain {
+                    firsts.push(Bitmap::new(&plain.logits));
+                    candidates.insert(0, plain);
+                }
+            }
+        }
+        firsts
     }
 
     /// Keeps of masks what their objects can be, where the model says how far that is. `seen` are the
@@ -507,8 +617,8 @@ impl<M: Modules> Tracker<M> {
         let mut seen = seen.iter_mut();
         for at in followed {
             let object = &state.objects[*at];
-            let last = state.sightings.get(*at).filter(|(id, _)| *id == object.id);
-            let last = last.map_or(&[][..], |(_, sighting)| &sighting.logits);
+            let last = state.sighting(object.id);
+            let last = last.map_or(&[][..], |sighting| &sighting.logits);
             let best = (last, &object.bbox, object.missed);
             let rivals = object
                 .rivals
@@ -516,8 +626,7 @@ impl<M: Modules> Tracker<M> {
                 .map(|r| (&r.last[..], &r.bbox, r.missed));
             for (last, bbox, missed) in std::iter::once(best).chain(rivals) {
                 let candidates = seen.next().into_iter().flatten();
-                if !object.published {
-                    // Begun by a late prompt: where it has got to since is not known.
+                if !object.placed {
                     continue;
                 }
                 let reach = Reach::new(bbox, object.usual_area, missed, size, cells, share);
@@ -575,14 +684,7 @@ impl<M: Modules> Tracker<M> {
             if let Target::Mask(mask) = &question.target {
                 let memory = self.observer.remember_given(features, mask, &sighting)?;
                 let given = Some(mask.clone());
-                all.push((
-                    at,
-                    Newborn {
-                        sighting,
-                        given,
-                        memory,
-                    },
-                ));
+                all.push((at, Newborn::new(sighting, given, memory)));
             }
         }
         let (places, sightings): (Vec<usize>, Vec<Sighting>) = asked
@@ -591,28 +693,159 @@ impl<M: Modules> Tracker<M> {
             .unzip();
         let memories = self.observer.remember(features, &sightings, true)?;
         let asked = places.into_iter().zip(sightings).zip(memories);
-        all.extend(asked.map(|((at, sighting), memory)| {
-            (
-                at,
-                Newborn {
-                    sighting,
-                    given: None,
-                    memory,
-                },
-            )
-        }));
+        all.extend(
+            asked.map(|((at, sighting), memory)| (at, Newborn::new(sighting, None, memory))),
+        );
         all.sort_by_key(|(at, _)| *at);
         Ok(all.into_iter().map(|(_, newborn)| newborn).collect())
     }
 
-    /// Gives an object an id, if there is room.
-    fn begin(&self, state: &mut StreamState<M::Frame>, bank: MemoryBank) -> Option<TrackId> {
-        if !state.make_room(self.settings.max_objects) {
-            return None;
+    /// Adds an object, if there is room.
+    fn admit(
+        &self,
+        state: &mut StreamState<M::Frame>,
+        bank: MemoryBank,
+        name: Option<TrackId>,
+    ) -> Option<Admitted> {
+        state.admit(bank, name, self.settings.max_objects, self.return_frames())
+    }
+
+    /// Hides objects that have not been seen in this scene where what is taken for them looks like
+    /// something else. `grown` are the paths of the objects at the places `followed`.
+    fn doubt(
+        &self,
+        features: &M::Frame,
+        state: &StreamState<M::Frame>,
+        followed: &[usize],
+        grown: &mut [Vec<Step>],
+    ) -> Result<(), InferenceError> {
+        let objects = followed.iter().map(|at| &state.objects[*at]);
+        let mut doubted = objects.zip(grown).filter(|(object, _)| !object.proven);
+        let Some((first, similarity)) = doubted
+            .next()
+            .zip(self.observer.config.selection.similarity)
+        else {
+            return Ok(());
+        };
+        let geometry = &self.observer.config.geometry;
+        let scene = Scene::new(self.observer.embedding(features)?, geometry.embedding);
+        for (object, paths) in std::iter::once(first).chain(doubted) {
+            paths.truncate(1);
+            for step in paths {
+                let now = scene.appearance(&step.sighting.logits, geometry.mask);
+                let alike = object.appearance.as_ref().zip(now.as_ref());
+                if !alike.is_some_and(|(before, now)| before.similarity(now) >= similarity) {
+                    step.sighting.logits.fill(BEYOND);
+                    step.sighting.object_score = step.sighting.object_score.min(-1.0);
+                }
+            }
         }
-        let id = state.take_id()?;
-        state.objects.push(Object::new(id, bank));
-        Some(id)
+        Ok(())
+    }
+
+    /// Says of newcomers what they look like, and which of the missed objects they are.
+    fn recognise(
+        &self,
+        features: &M::Frame,
+        missed: &[Missed<'_>],
+        newborn: &mut [Newborn],
+        size: (u32, u32),
+    ) -> Result<(), InferenceError> {
+        let config = &self.observer.config;
+        let Some(similarity) = config.selection.similarity.filter(|_| !newborn.is_empty()) else {
+            return Ok(());
+        };
+        let cells = config.geometry.mask;
+        let scene = Scene::new(
+            self.observer.embedding(features)?,
+            config.geometry.embedding,
+        );
+        let pixels = size.0 as f32 * size.1 as f32 / config.geometry.mask_len() as f32;
+        let newcomers: Vec<Newcomer> = newborn
+            .iter()
+            .map(|newborn| {
+                let logits = &newborn.sighting.logits;
+                Newcomer {
+                    appearance: scene.appearance(logits, cells),
+                    bbox: memory_tree::bounds(logits, cells, size).unwrap_or_default(),
+                    area: logits.iter().filter(|logit| **logit > 0.0).count() as f32 * pixels,
+                }
+            })
+            .collect();
+        let names = recognition::recognise(similarity, missed, &newcomers);
+        for ((newborn, newcomer), name) in newborn.iter_mut().zip(newcomers).zip(names) {
+            newborn.appearance = newcomer.appearance;
+            newborn.name = name;
+        }
+        Ok(())
+    }
+
+    /// What objects in sight look like, from time to time.
+    fn appearances(
+        &self,
+        features: &M::Frame,
+        state: &StreamState<M::Frame>,
+        seen: &[Seen],
+    ) -> Result<Vec<Option<Appearance>>, InferenceError> {
+        let config = &self.observer.config;
+        let due = state.step.is_multiple_of(APPEARANCE_INTERVAL) && !seen.is_empty();
+        if config.selection.similarity.is_none() || !due {
+            return Ok(vec![None; seen.len()]);
+        }
+        let scene = Scene::new(
+            self.observer.embedding(features)?,
+            config.geometry.embedding,
+        );
+        let logits = seen.iter().map(|seen| &seen.sighting().logits);
+        Ok(logits
+            .map(|logits| scene.appearance(logits, config.geometry.mask))
+            .collect())
+    }
+
+    /// An object that a prompt shows begins, or goes on where it is known. `looks` are the objects'.
+    fn take_in(
+        &self,
+        state: &mut StreamState<M::Frame>,
+        newborn: Newborn,
+        looks: &mut Vec<(Sighting, Option<Mask>)>,
+        outcome: &mut Outcome,
+    ) {
+        let rules = self.observer.config.memory;
+        let living = state
+            .objects
+            .iter()
+            .position(|object| Some(object.id) == newborn.name);
+        let at = match living {
+            Some(at) => {
+                let object = &mut state.objects[at];
+                let memory = newborn.memory.clone();
+                let memory = newborn.sighting.memory(state.step, memory, &rules);
+                object.bank.condition(memory, &rules);
+                object.rivals.clear();
+                looks[at] = (newborn.sighting, newborn.given);
+                outcome.returned.push(object.id);
+                at
+            }
+            None => {
+                let bank = newborn.bank(state.step, &rules);
+                let Some(admitted) = self.admit(state, bank, newborn.name) else {
+                    outcome.refused += 1;
+                    return;
+                };
+                if let Some(gone) = admitted.instead_of {
+                    looks.remove(gone);
+                }
+                looks.insert(admitted.at, (newborn.sighting, newborn.given));
+                match newborn.name {
+                    Some(id) => outcome.returned.push(id),
+                    None => outcome.begun.push(admitted.id),
+                }
+                admitted.at
+            }
+        };
+        if let Some(appearance) = newborn.appearance {
+            state.objects[at].looks_like(appearance);
+        }
     }
 
     /// Takes what worked into the stream's state, and publishes it.
@@ -627,10 +860,16 @@ impl<M: Modules> Tracker<M> {
         let rules = self.observer.config.memory;
         let mut looks: Vec<(Sighting, Option<Mask>)> = Vec::new();
         let cells = self.observer.config.geometry.mask;
+        let appearances = worked.appearances.into_iter();
+        for (object, now) in state.objects.iter_mut().zip(appearances) {
+            if let Some(now) = now {
+                object.looks_like(now);
+            }
+        }
         for (object, seen) in state.objects.iter_mut().zip(worked.seen) {
             looks.push(match seen {
                 Seen::Corrected(answer) => {
-                    let memory = answer.sighting.memory(state.step, answer.memory);
+                    let memory = answer.sighting.memory(state.step, answer.memory, &rules);
                     object.bank.condition(memory, &rules);
                     object.rivals.clear();
                     (answer.sighting, answer.given)
@@ -643,7 +882,7 @@ impl<M: Modules> Tracker<M> {
                     if let Some(rival) = best.from.checked_sub(1).map(|at| &object.rivals[at]) {
                         object.bank = rival.bank.clone();
                     }
-                    let memory = best.sighting.memory(state.step, best.memory);
+                    let memory = best.sighting.memory(state.step, best.memory, &rules);
                     object.bank.push(memory, &rules);
                     object.rivals = rivals;
                     (best.sighting, None)
@@ -652,21 +891,7 @@ impl<M: Modules> Tracker<M> {
             object.age = object.age.saturating_add(1);
         }
         for newborn in worked.newborn {
-            let bank = newborn.bank(state.step, &rules);
-            let before = state.objects.len();
-            let room = self.lost_place(state);
-            match self.begin(state, bank) {
-                Some(id) => {
-                    if state.objects.len() == before
-                        && let Some(at) = room
-                    {
-                        looks.remove(at);
-                    }
-                    outcome.begun.push(id);
-                    looks.push((newborn.sighting, newborn.given));
-                }
-                None => outcome.refused += 1,
-            }
+            self.take_in(state, newborn, &mut looks, outcome);
         }
         let start = Instant::now();
         outcome.tracks = self.publish(state, &mut looks, size);
@@ -696,82 +921,6 @@ impl<M: Modules> Tracker<M> {
         state.rows = Some(outcome.tracks.clone());
         state.step += 1;
     }
-
-    /// The object that would make room for a new one.
-    fn lost_place(&self, state: &StreamState<M::Frame>) -> Option<usize> {
-        let full = state.objects.len() >= self.settings.max_objects;
-        full.then(|| state.longest_lost()).flatten()
-    }
-
-    /// Rows of all objects; those that are gone, or twice there, are let go.
-    fn publish(
-        &mut self,
-        state: &mut StreamState<M::Frame>,
-        looks: &mut Vec<(Sighting, Option<Mask>)>,
-        size: (u32, u32),
-    ) -> Vec<Track> {
-        let doubles = self.doubles(state, looks);
-        let mut keep = doubles.iter().map(|double| !double);
-        looks.retain(|_| keep.next().unwrap_or(true));
-        let mut keep = doubles.iter().map(|double| !double);
-        state.objects.retain(|_| keep.next().unwrap_or(true));
-
-        let cells = self.observer.config.geometry.mask;
-        let limit = self.settings.clean_cells * cells[0] * cells[1];
-        let limit = limit.div_ceil(REFERENCE_CELLS);
-        for (sighting, _) in looks.iter_mut() {
-            self.clean_up.run(&mut sighting.logits, cells, limit);
-        }
-        let logits: Vec<&[f32]> = looks.iter().map(|(s, _)| s.logits.as_slice()).collect();
-        let masks = self
-            .painter
-            .paint(&logits, cells, size, self.settings.exclusive);
-        let tracks: Vec<Track> = state
-            .objects
-            .iter_mut()
-            .zip(looks.iter_mut())
-            .zip(masks)
-            .map(|((object, (sighting, given)), mask)| {
-                object.publish(given.take().unwrap_or(mask), sighting.iou)
-            })
-            .collect();
-        let lost_frames = self.settings.lost_frames;
-        let mut stays = Vec::with_capacity(state.objects.len());
-        state.objects.retain(|object| {
-            stays.push(object.missed <= lost_frames);
-            object.missed <= lost_frames
-        });
-        let mut stay = stays.iter().copied();
-        looks.retain(|_| stay.next().unwrap_or(true));
-        // An object that is forgotten on this frame has no row of its own any more.
-        let mut stay = stays.into_iter();
-        tracks
-            .into_iter()
-            .filter(|_| stay.next().unwrap_or(true))
-            .collect()
-    }
-
-    /// Which objects have been the same as an older one for too long.
-    fn doubles(
-        &self,
-        state: &mut StreamState<M::Frame>,
-        looks: &[(Sighting, Option<Mask>)],
-    ) -> Vec<bool> {
-        let mut doubles = vec![false; looks.len()];
-        if self.settings.duplicate_iou > 1.0 || looks.len() < 2 {
-            return doubles;
-        }
-        let bitmaps: Vec<Bitmap> = looks.iter().map(|(s, _)| Bitmap::new(&s.logits)).collect();
-        for younger in 1..looks.len() {
-            let same = (0..younger)
-                .filter(|older| !doubles[*older])
-                .any(|older| bitmaps[older].iou(&bitmaps[younger]) >= self.settings.duplicate_iou);
-            let object = &mut state.objects[younger];
-            object.doubled = if same { object.doubled + 1 } else { 0 };
-            doubles[younger] = object.doubled >= DOUBLED_FRAMES;
-        }
-        doubles
-    }
 }
 
 impl Seen {
@@ -784,9 +933,20 @@ impl Seen {
 }
 
 impl Newborn {
+    fn new(sighting: Sighting, given: Option<Mask>, memory: Arc<[f32]>) -> Self {
+        Self {
+            sighting,
+            given,
+            memory,
+            appearance: None,
+            name: None,
+        }
+    }
+
     fn bank(&self, step: u64, rules: &MemoryRules) -> MemoryBank {
         let mut bank = MemoryBank::default();
-        bank.condition(self.sighting.memory(step, self.memory.clone()), rules);
+        let memory = self.sighting.memory(step, self.memory.clone(), rules);
+        bank.condition(memory, rules);
         bank
     }
 }

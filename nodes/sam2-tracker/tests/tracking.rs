@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tracklens_sam2::model_folder::SelectionRules;
+use tracklens_sam2::model_folder::{Geometry, SelectionRules};
 use tracklens_sam2::modules::{Decoded, Look, MaskBatch, MemoryBatch, PromptBatch};
 use tracklens_sam2::{InferenceError, ModelConfig, Modules, ProposalRules};
 use tracklens_sam2_tracker::{Late, Outcome, Tracker, TrackerSettings};
@@ -24,6 +24,8 @@ struct Brightness {
     /// Inferences that will fail.
     failures: Rc<Cell<u32>>,
     encoded: Rc<Cell<u32>>,
+    /// Numbers of a memory.
+    memory: usize,
 }
 
 impl Brightness {
@@ -58,6 +60,10 @@ impl Modules for Brightness {
         }
         self.encoded.set(self.encoded.get() + 1);
         Ok(pixels[..CELLS].to_vec())
+    }
+
+    fn embedding<'a>(&self, frame: &'a Vec<f32>) -> Result<&'a [f32], InferenceError> {
+        Ok(frame)
     }
 
     fn attend(&mut self, _: &Vec<f32>, batch: &MemoryBatch) -> Result<Vec<f32>, InferenceError> {
@@ -100,7 +106,7 @@ impl Modules for Brightness {
         out: &mut Vec<f32>,
     ) -> Result<(), InferenceError> {
         out.clear();
-        out.resize(masks.objects, 1.0);
+        out.resize(masks.objects * self.memory, 1.0);
         Ok(())
     }
 }
@@ -155,6 +161,7 @@ impl Stand {
         let model = Brightness {
             failures: failures.clone(),
             encoded: encoded.clone(),
+            memory: config.geometry.memory_len(),
         };
         Self {
             tracker: Tracker::new(model, config, settings),
@@ -391,6 +398,7 @@ fn another_model_goes_on_with_the_objects_in_sight_under_their_ids() {
     let model = Brightness {
         failures: stand.failures.clone(),
         encoded: stand.encoded.clone(),
+        memory: config().geometry.memory_len(),
     };
     stand.tracker.switch(model, config());
     assert_eq!(states(&stand.see(&[100], &[])), [(1, Tracked)]);
@@ -398,4 +406,108 @@ fn another_model_goes_on_with_the_objects_in_sight_under_their_ids() {
     let moved = stand.see(&[0, 100, 200], &[point(2, "grid")]);
     assert_eq!(states(&moved), [(1, Tracked), (3, New)]);
     assert_eq!(moved.tracks[0].bbox.x0, 4.0);
+}
+
+/// A model that makes out what objects look like: brighter or darker than the mean of the scene.
+fn with_looks(change: impl Fn(&mut TrackerSettings)) -> Stand {
+    let looks = ModelConfig {
+        selection: SelectionRules {
+            similarity: Some(0.75),
+            ..config().selection
+        },
+        geometry: Geometry {
+            embedding: [1, SIDE, SIDE],
+            ..config().geometry
+        },
+        ..config()
+    };
+    Stand::with(change, looks)
+}
+
+/// One square in a bright scene, in which it is darker than the mean.
+fn dark_among_bright(level: u8) -> Vec<u8> {
+    let mut squares = vec![250; 40];
+    squares[0] = level;
+    squares
+}
+
+#[test]
+fn a_forgotten_object_that_is_found_again_gets_its_id_back() {
+    let mut stand = with_looks(|settings| {
+        settings.lost_frames = 2;
+        settings.return_frames = 20;
+    });
+    stand.see(&[100], &[point(0, "grid")]);
+    for _ in 0..4 {
+        stand.see(&[0], &[]);
+    }
+    assert!(stand.see(&[0], &[]).tracks.is_empty());
+    let back = stand.see(&[0, 140], &[point(1, "grid")]);
+    assert_eq!(states(&back), [(1, TrackState::New)]);
+    assert_eq!((back.returned.len(), back.begun.len()), (1, 0));
+    for _ in 0..22 {
+        stand.see(&[0], &[]);
+    }
+    let too_late = stand.see(&[0, 140], &[point(1, "grid")]);
+    assert_eq!(states(&too_late), [(2, TrackState::New)]);
+}
+
+#[test]
+fn an_object_that_looks_otherwise_or_is_elsewhere_is_another() {
+    let mut stand = with_looks(|settings| settings.lost_frames = 2);
+    stand.see(&[100], &[point(0, "grid")]);
+    for _ in 0..4 {
+        stand.see(&[0], &[]);
+    }
+    let darker = stand.see(&dark_among_bright(60), &[point(0, "grid")]);
+    assert_eq!(states(&darker), [(2, TrackState::New)]);
+    let mut far = vec![0; 56];
+    far[55] = 100;
+    assert_eq!(states(&stand.see(&far, &[point(55, "grid")]))[1].0, 3);
+}
+
+#[test]
+fn an_object_out_of_sight_that_is_found_again_goes_on() {
+    let mut stand = with_looks(|_| {});
+    stand.see(&[100, 200], &[point(0, "grid"), point(1, "grid")]);
+    stand.see(&[0, 200], &[]);
+    let back = stand.see(&[140, 200], &[point(0, "grid")]);
+    let expected = [(1, TrackState::Tracked), (2, TrackState::Tracked)];
+    assert_eq!(states(&back), expected);
+    assert_eq!(back.returned.len(), 1);
+}
+
+#[test]
+fn a_late_prompt_finds_an_object_again_too() {
+    let mut stand = with_looks(|settings| settings.past_frames = 3);
+    stand.see(&[100], &[point(0, "grid")]);
+    stand.see(&[0, 140], &[]);
+    stand.see(&[0, 140], &[]);
+    let late = stand.tracker.late(&Stand::id(1, 0), &[point(1, "grid")]);
+    assert!(
+        matches!(late, Ok(Late::Begun { ref returned, .. }) if returned.len() == 1),
+        "{late:?}"
+    );
+    let now = stand.see(&[0, 140], &[]);
+    assert_eq!(states(&now), [(1, TrackState::Tracked)]);
+    assert_eq!(now.tracks[0].bbox.x0, 4.0);
+}
+
+#[test]
+fn in_a_new_scene_only_what_looks_like_an_object_is_it() {
+    let stream = "s".parse().unwrap();
+    for (cut, expected) in [(false, TrackState::Tracked), (true, TrackState::Occluded)] {
+        let mut stand = with_looks(|_| {});
+        stand.see(&[100], &[point(0, "grid")]);
+        if cut {
+            stand.tracker.begin_scene(&stream);
+        }
+        let elsewhere = stand.see(&dark_among_bright(100), &[]);
+        assert_eq!(states(&elsewhere), [(1, expected)]);
+        // Back where it is itself.
+        assert_eq!(
+            states(&stand.see(&[0, 100], &[])),
+            [(1, TrackState::Tracked)]
+        );
+    }
 }

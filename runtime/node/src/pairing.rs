@@ -16,29 +16,39 @@ pub struct Waiting {
     pub pixels: Vec<u8>,
 }
 
-/// A frame and its prompts.
+/// A frame and its prompts, `P`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pair {
+pub struct Pair<P = Vec<Prompt>> {
     /// The frame.
     pub frame: Waiting,
     /// Its prompts.
-    pub prompts: Vec<Prompt>,
+    pub prompts: P,
 }
 
 type Key = (Epoch, FrameIndex);
 
-#[derive(Debug, Default)]
-struct Queue {
+#[derive(Debug)]
+struct Queue<P> {
     frames: VecDeque<Waiting>,
-    prompts: BTreeMap<Key, (Header, Vec<Prompt>)>,
+    prompts: BTreeMap<Key, (Header, P)>,
     /// The last frame given out.
     done: Option<Key>,
 }
 
-/// What waits, stream by stream.
-#[derive(Debug, Default)]
-pub struct Pairing {
-    queues: HashMap<StreamId, Queue>,
+impl<P> Default for Queue<P> {
+    fn default() -> Self {
+        Self {
+            frames: VecDeque::new(),
+            prompts: BTreeMap::new(),
+            done: None,
+        }
+    }
+}
+
+/// What waits, stream by stream. `P` is what is known of the prompts of a frame; none are its default.
+#[derive(Debug)]
+pub struct Pairing<P = Vec<Prompt>> {
+    queues: HashMap<StreamId, Queue<P>>,
     orphans: Vec<Header>,
     spare: Vec<Vec<u8>>,
 }
@@ -47,10 +57,20 @@ fn key(header: &Header) -> Key {
     (header.id.epoch, header.id.frame)
 }
 
-impl Pairing {
+impl<P> Default for Pairing<P> {
+    fn default() -> Self {
+        Self {
+            queues: HashMap::new(),
+            orphans: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+}
+
+impl<P: Default> Pairing<P> {
     /// The prompts of a frame that need not wait: they are there, and nothing is before it. The
     /// frame counts as given out.
-    pub fn at_hand(&mut self, header: &Header) -> Option<Vec<Prompt>> {
+    pub fn at_hand(&mut self, header: &Header) -> Option<P> {
         let queue = self.queues.get_mut(&header.id.stream)?;
         let (known, _) = queue.prompts.last_key_value()?;
         if !queue.frames.is_empty() || *known < key(header) {
@@ -60,7 +80,7 @@ impl Pairing {
     }
 
     /// A frame that does not wait (live): whatever prompts of it are there already.
-    pub fn take(&mut self, header: &Header) -> Vec<Prompt> {
+    pub fn take(&mut self, header: &Header) -> P {
         let queue = self.queues.entry(header.id.stream.clone()).or_default();
         queue.give(key(header), &mut self.orphans)
     }
@@ -79,7 +99,7 @@ impl Pairing {
     }
 
     /// Prompts have come. Returns them if their frame has been given out before.
-    pub fn prompts(&mut self, header: Header, prompts: Vec<Prompt>) -> Option<Vec<Prompt>> {
+    pub fn prompts(&mut self, header: Header, prompts: P) -> Option<P> {
         let queue = self.queues.entry(header.id.stream.clone()).or_default();
         if queue.done.is_some_and(|done| key(&header) <= done) {
             return Some(prompts);
@@ -89,7 +109,7 @@ impl Pairing {
     }
 
     /// The next frame of a stream whose prompts are there, or will not come because later ones have.
-    pub fn next(&mut self, stream: &StreamId) -> Option<Pair> {
+    pub fn next(&mut self, stream: &StreamId) -> Option<Pair<P>> {
         let queue = self.queues.get_mut(stream)?;
         let wanted = key(&queue.frames.front()?.header);
         let (known, _) = queue.prompts.last_key_value()?;
@@ -100,7 +120,7 @@ impl Pairing {
     }
 
     /// The next frame of a stream, with or without prompts.
-    pub fn force(&mut self, stream: &StreamId) -> Option<Pair> {
+    pub fn force(&mut self, stream: &StreamId) -> Option<Pair<P>> {
         let queue = self.queues.get_mut(stream)?;
         let frame = queue.frames.pop_front()?;
         let prompts = queue.give(key(&frame.header), &mut self.orphans);
@@ -147,8 +167,8 @@ impl Pairing {
     }
 }
 
-impl Queue {
-    fn give(&mut self, wanted: Key, orphans: &mut Vec<Header>) -> Vec<Prompt> {
+impl<P: Default> Queue<P> {
+    fn give(&mut self, wanted: Key, orphans: &mut Vec<Header>) -> P {
         let later = self.prompts.split_off(&wanted);
         let earlier = std::mem::replace(&mut self.prompts, later);
         orphans.extend(earlier.into_values().map(|(header, _)| header));
@@ -199,7 +219,7 @@ mod tests {
             turns in prop::collection::vec(any::<bool>(), 40), missing in prop::collection::vec(any::<bool>(), 20),
         ) {
             let stream = header(0).id.stream;
-            let mut pairing = Pairing::default();
+            let mut pairing: Pairing = Pairing::default();
             let (mut frames, mut prompts, mut out) = (0, 0, Vec::new());
             for frame_turn in turns.into_iter().chain([true; 20]).chain([false; 20]) {
                 if frame_turn && frames < 20 {
@@ -226,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_frame_whose_prompts_are_there_need_not_be_kept() {
-        let mut pairing = Pairing::default();
+        let mut pairing: Pairing = Pairing::default();
         assert_eq!(pairing.at_hand(&header(0)), None);
         pairing.prompts(header(0), vec![prompt(0)]);
         assert_eq!(pairing.at_hand(&header(0)), Some(vec![prompt(0)]));
@@ -237,7 +257,7 @@ mod tests {
 
     #[test]
     fn prompts_for_a_frame_that_is_done_come_back_and_those_without_a_frame_are_orphans() {
-        let mut pairing = Pairing::default();
+        let mut pairing: Pairing = Pairing::default();
         pairing.prompts(header(1), vec![]);
         assert!(pairing.take(&header(2)).is_empty());
         assert_eq!(pairing.take_orphans(), [header(1)]);

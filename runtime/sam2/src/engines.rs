@@ -186,6 +186,10 @@ impl Modules for Engines {
         })
     }
 
+    fn embedding<'a>(&self, frame: &'a Features) -> Result<&'a [f32], InferenceError> {
+        numbers("image_encoder", 1, &frame.embedding)
+    }
+
     fn attend(
         &mut self,
         frame: &Features,

@@ -4,6 +4,7 @@
 //! by its folder ([`model_folder`]). [`sighting`] asks them about many objects at once;
 //! [`memory_bank`] is what is shown to them of an object; [`mask`] what comes out.
 
+pub mod appearance;
 pub mod bitmap;
 pub mod engines;
 pub mod mask;

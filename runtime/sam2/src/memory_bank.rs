@@ -4,6 +4,10 @@
 //! frames (those with a prompt) come first, nearest in time; then the recent frames at a stride,
 //! the newest always; pointers of the conditioning frames and of the last frames. Time is counted
 //! in frames that the tracker has worked on, so that dropped frames leave no holes.
+//!
+//! Where the model says so (`least_iou`), recent frames are chosen after SAM2Long's object-aware
+//! memory (Ding et al. 2024, section 3.4): only those on which the object was seen, and well. An
+//! object that is hidden for long is then still known by what it looked like before.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +24,8 @@ pub struct Memory {
     pub tensor: Option<Arc<[f32]>>,
     /// C.
     pub pointer: Arc<[f32]>,
+    /// Whether the object was seen, and well enough to be remembered by.
+    pub sure: bool,
 }
 
 /// All memories of an object.
@@ -77,6 +83,10 @@ impl MemoryBank {
     pub fn push(&mut self, memory: Memory, rules: &MemoryRules) {
         let newest = memory.step + 1;
         self.recent.push_back(memory);
+        if rules.least_iou.is_some() {
+            self.forget_unsure(newest, rules);
+            return;
+        }
         let reach = 1 + rules.temporal_stride * rules.frames.saturating_sub(1) as u64;
         let pointers = rules.pointers as u64;
         for old in &mut self.recent {
@@ -90,6 +100,32 @@ impl MemoryBank {
             .retain(|old| old.tensor.is_some() || newest - old.step < pointers);
     }
 
+    /// Forgets all but the sure memories that the next frames can be shown.
+    fn forget_unsure(&mut self, newest: u64, rules: &MemoryRules) {
+        let kept: Vec<u64> = self.sure(rules).map(|memory| memory.step).collect();
+        for old in &mut self.recent {
+            if !kept.contains(&old.step) {
+                old.tensor = None;
+            }
+        }
+        let pointers = rules.pointers as u64;
+        self.recent
+            .retain(|old| old.tensor.is_some() || newest - old.step < pointers);
+    }
+
+    /// The sure memories that a frame is shown, newest first: the newest, and before it those at the
+    /// stride.
+    fn sure<'a>(&'a self, rules: &MemoryRules) -> impl Iterator<Item = &'a Memory> {
+        let stride = rules.temporal_stride;
+        let known = self.recent.iter().rev();
+        known
+            .filter(|memory| memory.sure && memory.tensor.is_some())
+            .enumerate()
+            .filter(move |(at, memory)| *at == 0 || memory.step % stride == 0)
+            .map(|(_, memory)| memory)
+            .take(rules.frames.saturating_sub(1))
+    }
+
     /// What frame `step` is shown.
     #[must_use]
     pub fn show(&self, step: u64, rules: &MemoryRules) -> Shown<'_> {
@@ -99,10 +135,18 @@ impl MemoryBank {
                 .memories
                 .extend(memory.tensor.as_deref().map(|t| (0, t)));
         }
-        for time in (1..rules.frames as u64).rev() {
-            let found = slot(step, time, rules.temporal_stride).and_then(|at| self.at(at));
-            let memory = found.and_then(|memory| memory.tensor.as_deref());
-            shown.memories.extend(memory.map(|t| (time as i64, t)));
+        if rules.least_iou.is_some() {
+            let sure: Vec<&Memory> = self.sure(rules).collect();
+            for (at, memory) in sure.into_iter().enumerate().rev() {
+                let tensor = memory.tensor.as_deref();
+                shown.memories.extend(tensor.map(|t| (at as i64 + 1, t)));
+            }
+        } else {
+            for time in (1..rules.frames as u64).rev() {
+                let found = slot(step, time, rules.temporal_stride).and_then(|at| self.at(at));
+                let memory = found.and_then(|memory| memory.tensor.as_deref());
+                shown.memories.extend(memory.map(|t| (time as i64, t)));
+            }
         }
         if rules.pointers > 0 {
             let past = self.conditioning.iter().filter(|m| m.step <= step);
@@ -188,6 +232,7 @@ mod tests {
         conditioning_frames: 4,
         temporal_stride: 1,
         pointers: 16,
+        least_iou: None,
     };
 
     fn memory(step: u64) -> Memory {
@@ -195,6 +240,7 @@ mod tests {
             step,
             tensor: Some(vec![step as f32].into()),
             pointer: vec![step as f32].into(),
+            sure: true,
         }
     }
 
@@ -279,6 +325,44 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_is_hidden_is_known_by_what_it_looked_like_before() {
+        let rules = MemoryRules {
+            least_iou: Some(0.5),
+            frames: 4,
+            pointers: 0,
+            ..RULES
+        };
+        let mut hidden = bank(0, 9, &rules);
+        for step in 10..60 {
+            let unsure = Memory {
+                sure: false,
+                ..memory(step)
+            };
+            hidden.push(unsure, &rules);
+        }
+        let before = [(0, 0.0), (3, 7.0), (2, 8.0), (1, 9.0)];
+        assert_eq!(times(&hidden.show(60, &rules)), before);
+        assert_eq!(hidden.recent.len(), 3, "the rest is forgotten");
+        hidden.push(memory(60), &rules);
+        let back = [(0, 0.0), (3, 8.0), (2, 9.0), (1, 60.0)];
+        assert_eq!(times(&hidden.show(61, &rules)), back);
+    }
+
+    #[test]
+    fn sure_memories_keep_to_the_stride_too() {
+        let rules = MemoryRules {
+            least_iou: Some(0.5),
+            frames: 4,
+            temporal_stride: 4,
+            pointers: 0,
+            ..RULES
+        };
+        let shown = bank(0, 14, &rules);
+        let expected = [(0, 0.0), (3, 8.0), (2, 12.0), (1, 14.0)];
+        assert_eq!(times(&shown.show(15, &rules)), expected);
+    }
+
+    #[test]
     fn objects_of_different_ages_share_a_batch() {
         let geometry = Geometry {
             embedding: [1, 1, 1],
@@ -307,7 +391,7 @@ mod tests {
             last in 1u64..60,
         ) {
             let rules = MemoryRules {
-                frames, temporal_stride: stride, pointers, conditioning_frames: 4,
+                frames, temporal_stride: stride, pointers, conditioning_frames: 4, least_iou: None,
             };
             let forgetting = bank(0, last, &rules);
             let mut all = MemoryBank::default();

@@ -91,7 +91,7 @@ impl Geometry {
 }
 
 /// What a model remembers of an object.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 pub struct MemoryRules {
     /// One more than the recent frames attended to.
     pub frames: usize,
@@ -102,6 +102,9 @@ pub struct MemoryRules {
     pub temporal_stride: u64,
     /// Frames whose pointers are attended to; 0: none.
     pub pointers: usize,
+    /// Predicted IoU from which the mask of a recent frame is remembered for good; without it, every
+    /// recent frame is, seen or not (`least_iou`).
+    pub least_iou: Option<f32>,
 }
 
 fn one() -> u64 {
@@ -122,6 +125,9 @@ pub struct SelectionRules {
     /// How far an object gets from one frame to the next, as a share of its side; without it,
     /// anywhere (`reach`).
     pub reach: Option<f32>,
+    /// Similarity of two appearances ([`crate::appearance`]) from which they may be the same object;
+    /// without it, appearances say nothing (`similarity`).
+    pub similarity: Option<f32>,
 }
 
 /// The files of a model.

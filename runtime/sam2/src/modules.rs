@@ -106,6 +106,12 @@ pub trait Modules {
     /// Where inference fails.
     fn encode_image(&mut self, pixels: &[f32]) -> Result<Self::Frame, InferenceError>;
 
+    /// The embedding of a frame as it is: C×h×w.
+    ///
+    /// # Errors
+    /// Where it is not at hand.
+    fn embedding<'a>(&self, frame: &'a Self::Frame) -> Result<&'a [f32], InferenceError>;
+
     /// Shows a frame to the memories of a batch of objects.
     ///
     /// # Errors

@@ -88,6 +88,7 @@ mod tests {
         stability_delta: 0.05,
         stability_threshold: 0.98,
         reach: None,
+        similarity: None,
     };
 
     fn choice(asked: Asked, first: [f32; 2], iou: [f32; 3]) -> (usize, usize) {

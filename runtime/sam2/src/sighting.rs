@@ -7,7 +7,7 @@ use tracklens_schemas::Mask;
 
 use crate::bitmap::Bitmap;
 use crate::memory_bank::{Memory, Shown};
-use crate::model_folder::ModelConfig;
+use crate::model_folder::{MemoryRules, ModelConfig};
 use crate::modules::{Decoded, InferenceError, Look, MaskBatch, MemoryBatch, Modules, PromptBatch};
 use crate::prompt::{Question, Target};
 use crate::proposals::{Proposal, ProposalRules};
@@ -42,8 +42,10 @@ pub struct Sighting {
 impl Sighting {
     /// What is remembered of it: of the frame `step`, the memory encoder's answer.
     #[must_use]
-    pub fn memory(&self, step: u64, tensor: Arc<[f32]>) -> Memory {
+    pub fn memory(&self, step: u64, tensor: Arc<[f32]>, rules: &MemoryRules) -> Memory {
+        let well = rules.least_iou.is_none_or(|least| self.iou >= least);
         Memory {
+            sure: well && self.object_score > 0.0,
             step,
             tensor: Some(tensor),
             pointer: self.pointer.clone(),
@@ -100,6 +102,14 @@ impl<M: Modules> Observer<M> {
     pub fn encode(&mut self, pixels: &[f32]) -> Result<M::Frame, InferenceError> {
         let modules = &mut self.modules;
         timed(&mut self.times.encode, || modules.encode_image(pixels))
+    }
+
+    /// The embedding of a frame: C×h×w.
+    ///
+    /// # Errors
+    /// Where it is not at hand.
+    pub fn embedding<'a>(&self, frame: &'a M::Frame) -> Result<&'a [f32], InferenceError> {
+        self.modules.embedding(frame)
     }
 
     /// Looks for known objects by what they are shown.

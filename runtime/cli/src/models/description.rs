@@ -82,7 +82,7 @@ impl Kind {
 }
 
 /// Every field: section, name, what it takes, whether it must be there.
-const FIELDS: [(&str, &str, Kind, bool); 24] = [
+const FIELDS: [(&str, &str, Kind, bool); 26] = [
     ("model", "name", Kind::Text, true),
     ("model", "family", Kind::Text, true),
     ("model", "version", Kind::Text, true),
@@ -102,6 +102,7 @@ const FIELDS: [(&str, &str, Kind, bool); 24] = [
     ("memory", "conditioning_frames", Kind::Whole(1, 64), true),
     ("memory", "temporal_stride", Kind::Whole(1, 1000), false),
     ("memory", "pointers", Kind::Whole(0, 256), true),
+    ("memory", "least_iou", Kind::Number(0.0, 1.0), false),
     ("selection", "multimask_tracking", Kind::Bool, true),
     ("selection", "multimask_points", Kind::Wholes(2, 0), true),
     (
@@ -117,6 +118,7 @@ const FIELDS: [(&str, &str, Kind, bool); 24] = [
         true,
     ),
     ("selection", "reach", Kind::Number(0.0, 100.0), false),
+    ("selection", "similarity", Kind::Number(-1.0, 1.0), false),
 ];
 
 /// What a model says of itself.

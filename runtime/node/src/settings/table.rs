@@ -336,6 +336,16 @@ pub static TABLE: &[Setting] = &[
         "frames without sight after which an object is forgotten",
     ),
     row(
+        "TRACK_RETURN_FRAMES",
+        Kind::Integer {
+            min: 0,
+            max: 100_000,
+        },
+        All("250"),
+        SAM2_TRACKER,
+        "frames after which a forgotten object that is found again gets no old id any more; 0: never one",
+    ),
+    row(
         "TRACKLENS_MODELS",
         Kind::Path,
         Unset,

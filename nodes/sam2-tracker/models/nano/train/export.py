@@ -45,6 +45,7 @@ frames = {frames}
 conditioning_frames = {conditioning}
 temporal_stride = {stride}
 pointers = 0
+least_iou = {least_iou}
 
 [selection]
 multimask_tracking = {multimask}
@@ -52,6 +53,7 @@ multimask_points = {points}
 stability_delta = 0.05
 stability_threshold = {stability}
 reach = {reach}
+similarity = {similarity}
 """
 
 
@@ -152,12 +154,14 @@ def main():
     parser.add_argument("--multimask-points", default="[0, 0]", help="numbers of points for which candidates 1 to 3 are used")
     parser.add_argument("--stability", type=float, default=0.0, help="least stability of candidate 0")
     parser.add_argument("--reach", type=float, default=1.5, help="share of its side that an object gets in a frame")
+    parser.add_argument("--similarity", type=float, default=0.75, help="cosine of pooled embeddings from which two objects may be one")
+    parser.add_argument("--least-iou", type=float, default=0.0, help="predicted IoU from which a frame is remembered")
     parser.add_argument("--opset", type=int, default=18)
     args = parser.parse_args()
     net = Nano().eval()
     net.load_state_dict(torch.load(args.checkpoint, map_location="cpu", weights_only=False)[args.weights])
     os.makedirs(args.out, exist_ok=True)
-    toml = TOML.format(version=args.version, frames=args.frames, stride=args.stride, conditioning=args.conditioning, multimask=args.multimask, points=args.multimask_points, stability=args.stability, reach=args.reach, **{k: v for k, v in globals().items() if isinstance(v, int)})
+    toml = TOML.format(version=args.version, frames=args.frames, stride=args.stride, conditioning=args.conditioning, multimask=args.multimask, points=args.multimask_points, stability=args.stability, reach=args.reach, similarity=args.similarity, least_iou=args.least_iou, **{k: v for k, v in globals().items() if isinstance(v, int)})
     for name, (inputs, dynamic, outputs) in examples().items():
         path = f"{args.out}/{name}.onnx"
         module = getattr(net, name)
