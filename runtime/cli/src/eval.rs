@@ -246,6 +246,8 @@ fn found(sequences: &[Sequence], run: &Run, interrupt: &Interrupt) -> eyre::Resu
         found: report::hundredths(count as f64 / rows.len().max(1) as f64),
         sequences: rows,
         prompts_per_frame: run.prompts_per_frame,
+        look_ms_per_frame: run.look_ms_per_frame,
+        track_ms_per_frame: run.ms_per_frame,
     })
 }
 

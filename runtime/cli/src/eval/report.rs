@@ -45,6 +45,12 @@ pub(crate) enum Rows {
         found: f64,
         #[serde(skip_serializing_if = "Option::is_none")]
         prompts_per_frame: Option<f64>,
+        /// Milliseconds a frame costs the prompt-generator.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        look_ms_per_frame: Option<f64>,
+        /// Milliseconds a frame costs the tracker.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        track_ms_per_frame: Option<f64>,
     },
     /// Ways of following side by side.
     Compared { ways: Vec<WayTable> },
@@ -140,11 +146,15 @@ impl Report {
         about.push(format!("{} frames", self.frames));
         about.extend(self.fps.map(|fps| format!("{fps:.1} fps")));
         if let Rows::Found {
-            prompts_per_frame: Some(prompts),
+            prompts_per_frame: prompts,
+            look_ms_per_frame: look,
+            track_ms_per_frame: track,
             ..
         } = &self.rows
         {
-            about.push(format!("{prompts:.2} prompts a frame"));
+            about.extend(prompts.map(|prompts| format!("{prompts:.2} prompts a frame")));
+            about.extend(look.map(|ms| format!("{ms:.1} ms a frame to look")));
+            about.extend(track.map(|ms| format!("{ms:.1} ms a frame to follow")));
         }
         writeln!(out, "{}\n{}", about.join(", "), self.table().trim_fmt())?;
         Ok(())

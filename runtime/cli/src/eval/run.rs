@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) frames: u64,
     pub(super) fps: Option<f64>,
     pub(super) prompts_per_frame: Option<f64>,
+    /// What a frame costs the prompt-generator.
+    pub(super) look_ms_per_frame: Option<f64>,
     /// What a frame costs the tracker.
     pub(super) ms_per_frame: Option<f64>,
 }
@@ -121,7 +123,8 @@ fn run_in(
         frames: summary.frames(),
         // From the first frame on: how long a model takes to load is another matter.
         fps: (frames > 0 && seconds > 0.0).then(|| frames as f64 / seconds),
-        prompts_per_frame: prompts.and_then(|prompts| prompts.per_frame()),
+        prompts_per_frame: prompts.as_ref().and_then(PromptCount::per_frame),
+        look_ms_per_frame: prompts.as_ref().and_then(PromptCount::ms_per_frame),
         ms_per_frame: time.per_frame(),
     })
 }
