@@ -148,6 +148,11 @@ impl Buffer {
             ctx.done("frames", header);
         } else {
             ctx.queue(header.clone(), ());
+            if ctx.live() {
+                // It is in the ring; a slow tracker must not hold up the decoder, whose other
+                // consumers and senders would wait with it.
+                ctx.done("frames", header);
+            }
         }
         Ok(())
     }
