@@ -133,7 +133,11 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut open = lock(&self.open);
-        if open.doors.get(&self.stream).is_some_and(|door| door.number == self.number) {
+        if open
+            .doors
+            .get(&self.stream)
+            .is_some_and(|door| door.number == self.number)
+        {
             open.doors.remove(&self.stream);
         }
     }
@@ -173,7 +177,10 @@ mod tests {
         assert!(*older.replaced.borrow());
         drop(older);
         assert_eq!(doors.len(), 1);
-        assert_eq!(doors.enter(&id("a"), Origin::Amqp).unwrap_err(), Refusal::InUse);
+        assert_eq!(
+            doors.enter(&id("a"), Origin::Amqp).unwrap_err(),
+            Refusal::InUse
+        );
         drop(newer);
         assert!(doors.is_empty());
     }

@@ -30,7 +30,11 @@ impl Epochs {
     /// A stream is opened: its epoch.
     pub fn open(&mut self, stream: &StreamId) -> Epoch {
         let epoch = self.next.get(stream).copied().unwrap_or(self.first);
-        if self.next.insert(stream.clone(), epoch.saturating_add(1)).is_none() {
+        if self
+            .next
+            .insert(stream.clone(), epoch.saturating_add(1))
+            .is_none()
+        {
             self.order.push_back(stream.clone());
         }
         if self.order.len() > REMEMBERED

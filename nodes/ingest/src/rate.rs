@@ -31,14 +31,12 @@ impl RateLimit {
     pub fn take(&mut self, len: usize, now: Duration) -> Duration {
         let elapsed = now.saturating_sub(self.last).as_secs_f64();
         self.last = self.last.max(now);
-        self.tokens =
-            (self.tokens + elapsed * self.bytes_per_second).min(self.bytes_per_second);
+        self.tokens = (self.tokens + elapsed * self.bytes_per_second).min(self.bytes_per_second);
         self.tokens -= (len + OVERHEAD) as f64;
         if self.tokens >= 0.0 {
             return Duration::ZERO;
         }
-        Duration::try_from_secs_f64(-self.tokens / self.bytes_per_second)
-            .unwrap_or(Duration::MAX)
+        Duration::try_from_secs_f64(-self.tokens / self.bytes_per_second).unwrap_or(Duration::MAX)
     }
 }
 
@@ -50,7 +48,10 @@ mod tests {
     #[test]
     fn a_second_may_come_at_once_and_then_the_rate_holds() {
         let mut limit = RateLimit::new(8.0);
-        assert_eq!(limit.take(999_000 - OVERHEAD, Duration::ZERO), Duration::ZERO);
+        assert_eq!(
+            limit.take(999_000 - OVERHEAD, Duration::ZERO),
+            Duration::ZERO
+        );
         let wait = limit.take(501_000 - OVERHEAD, Duration::ZERO);
         assert!((wait.as_secs_f64() - 0.5).abs() < 1e-9, "{wait:?}");
         assert_eq!(limit.take(0, Duration::from_secs(9)), Duration::ZERO);

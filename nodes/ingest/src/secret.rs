@@ -78,7 +78,10 @@ mod tests {
         assert!(Secret::new(Some(" ".into())).is_none());
         let url = "amqp://user:hunter2@broker:5672/%2f";
         assert_eq!(host(url), "broker:5672/%2f");
-        for message in [format!("cannot connect to {url}"), "user:hunter2 refused".into()] {
+        for message in [
+            format!("cannot connect to {url}"),
+            "user:hunter2 refused".into(),
+        ] {
             assert!(!without_password(&message, url).contains("hunter2"));
         }
     }
