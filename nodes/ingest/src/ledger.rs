@@ -66,7 +66,10 @@ impl<A> Ledger<A> {
                     entry.acker = acker;
                     Delivered::InWork
                 }
-                None => Delivered::Done(acker),
+                None => {
+                    self.remember(delivery, fingerprint);
+                    Delivered::Done(acker)
+                }
             };
         }
         let delivery = Delivery(self.next);
@@ -78,11 +81,15 @@ impl<A> Ledger<A> {
     /// The work on a message is done: what acknowledges it.
     pub fn done(&mut self, delivery: Delivery) -> Option<A> {
         let entry = self.in_work.remove(&delivery)?;
-        self.acknowledged.push_back((delivery, entry.fingerprint));
+        self.remember(delivery, entry.fingerprint);
+        Some(entry.acker)
+    }
+
+    fn remember(&mut self, delivery: Delivery, fingerprint: u64) {
+        self.acknowledged.push_back((delivery, fingerprint));
         if self.acknowledged.len() > self.prefetch {
             self.acknowledged.pop_front();
         }
-        Some(entry.acker)
     }
 
     /// The connection has broken: what was delivered over it will come again.
