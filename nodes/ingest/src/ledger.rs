@@ -85,7 +85,12 @@ impl<A> Ledger<A> {
         Some(entry.acker)
     }
 
+    /// Keeps in mind a message that was acknowledged over this connection, unless it is one that
+    /// has yet to come again.
     fn remember(&mut self, delivery: Delivery, fingerprint: u64) {
+        if self.before.iter().any(|(before, _)| *before == delivery) {
+            return;
+        }
         self.acknowledged.push_back((delivery, fingerprint));
         if self.acknowledged.len() > self.prefetch {
             self.acknowledged.pop_front();
