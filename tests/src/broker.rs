@@ -77,7 +77,10 @@ impl Broker {
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             let log = std::fs::read_to_string(at("broker.log")).unwrap_or_default();
-            assert!(start.elapsed() < Duration::from_secs(90), "no broker:\n{log}");
+            assert!(
+                start.elapsed() < Duration::from_secs(90),
+                "no broker:\n{log}"
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -97,7 +100,11 @@ impl Broker {
         let pid = std::fs::read_to_string(self.folder.path().join("pid")).unwrap_or_default();
         let _status = Command::new("kill").args([signal, pid.trim()]).status();
         let start = Instant::now();
-        while child.try_wait().expect("the child can be waited for").is_none() {
+        while child
+            .try_wait()
+            .expect("the child can be waited for")
+            .is_none()
+        {
             if start.elapsed() > Duration::from_secs(20) {
                 let _gone = child.kill();
             }

@@ -205,7 +205,10 @@ impl Run {
         let pids = self.pids(program);
         assert_eq!(pids.len(), 1, "{program} runs once: {pids:?}");
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", pids[0])).expect("statm");
-        let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok());
+        let pages = statm
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<f64>().ok());
         pages.expect("resident pages") * 4096.0 / 1_048_576.0
     }
 

@@ -50,14 +50,18 @@ pub struct Doors {
     limit: usize,
 }
 
-/// The right to send a stream, until it is dropped.
+/// A place for a stream, until it is dropped. It is kept until the dataflow has taken everything, so
+/// that senders that come and go cannot bring in more than there is room for.
 #[derive(Debug)]
 pub struct Ticket {
     stream: StreamId,
     number: u64,
     open: Arc<Mutex<Open>>,
-    replaced: watch::Receiver<bool>,
 }
+
+/// Tells a connection that a newer one has taken its stream over.
+#[derive(Debug)]
+pub struct Replaced(watch::Receiver<bool>);
 
 impl Doors {
     /// Doors for at most `limit` streams.
@@ -69,15 +73,15 @@ impl Doors {
         }
     }
 
-    /// Lets a sender in. A newer WebSocket takes a stream over from an older one, which may be a
-    /// connection that died without a word.
+    /// Lets a sender in. A newer one takes a stream over from an older one of the same origin, which
+    /// may be a connection that died without a word.
     ///
     /// # Errors
     /// [`Refusal`] says why not.
-    pub fn enter(&self, stream: &StreamId, origin: Origin) -> Result<Ticket, Refusal> {
+    pub fn enter(&self, stream: &StreamId, origin: Origin) -> Result<(Ticket, Replaced), Refusal> {
         let mut open = lock(&self.open);
         match open.doors.get(stream) {
-            Some(door) if door.origin != origin || origin == Origin::Amqp => {
+            Some(door) if door.origin != origin => {
                 return Err(Refusal::InUse);
             }
             None if open.doors.len() >= self.limit => {
@@ -97,12 +101,12 @@ impl Doors {
             // The older connection may be gone already.
             let _nobody_listens = older.replaced.send(true);
         }
-        Ok(Ticket {
+        let ticket = Ticket {
             stream: stream.clone(),
             number,
             open: Arc::clone(&self.open),
-            replaced,
-        })
+        };
+        Ok((ticket, Replaced(replaced)))
     }
 
     /// Streams that are open.
@@ -118,14 +122,12 @@ impl Doors {
     }
 }
 
-impl Ticket {
+impl Replaced {
     /// Returns once a newer connection has taken the stream over.
-    pub async fn replaced(&mut self) {
-        while !*self.replaced.borrow_and_update() {
-            if self.replaced.changed().await.is_err() {
-                // The door is gone without a word: it was replaced and the newer one has left.
-                return;
-            }
+    pub async fn wait(&mut self) {
+        if self.0.wait_for(|replaced| *replaced).await.is_err() {
+            // The place was given up, and nobody will take it over from here.
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -159,7 +161,7 @@ mod tests {
     #[test]
     fn only_so_many_and_a_place_that_is_left_is_free() {
         let doors = Doors::new(2);
-        let first = doors.enter(&id("a"), Origin::WebSocket).unwrap();
+        let (first, _) = doors.enter(&id("a"), Origin::WebSocket).unwrap();
         let _second = doors.enter(&id("b"), Origin::Amqp).unwrap();
         let refused = doors.enter(&id("c"), Origin::WebSocket).unwrap_err();
         assert_eq!(refused, Refusal::TooManyStreams { limit: 2 });
@@ -172,9 +174,10 @@ mod tests {
     fn a_newer_socket_takes_over_and_the_older_one_does_not_close_its_door() {
         let doors = Doors::new(1);
         let older = doors.enter(&id("a"), Origin::WebSocket).unwrap();
-        assert!(!*older.replaced.borrow());
+        let (older, replaced) = older;
+        assert!(!*replaced.0.borrow());
         let newer = doors.enter(&id("a"), Origin::WebSocket).unwrap();
-        assert!(*older.replaced.borrow());
+        assert!(*replaced.0.borrow());
         drop(older);
         assert_eq!(doors.len(), 1);
         assert_eq!(

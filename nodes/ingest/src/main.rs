@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use tracklens_ingest::amqp::{Answer, Broker};
-use tracklens_ingest::doors::Doors;
+use tracklens_ingest::doors::{Doors, Ticket};
 use tracklens_ingest::ledger::Delivery;
 use tracklens_ingest::network::{Config, Network, Server};
 use tracklens_ingest::secret::Secret;
@@ -16,7 +16,7 @@ use tracklens_ingest::{Epochs, IngestError, PIECE, Piece, Sessions, Step};
 use tracklens_node::{
     BadMessage, Context, Message, Node, Outputs, StreamChange, Work, metrics as names,
 };
-use tracklens_schemas::{FrameId, Header, Metadata, StreamEvent, StreamEventKind};
+use tracklens_schemas::{Epoch, FrameId, Header, Metadata, StreamEvent, StreamEventKind, StreamId};
 
 /// Chunks sent to the decoder (counter; `stream_id`).
 const CHUNKS: &str = "video_processor_chunks_total";
@@ -49,6 +49,8 @@ struct Ingest {
     sessions: Sessions,
     /// The broker's messages whose last piece is on its way to the decoder.
     deliveries: HashMap<FrameId, Delivery>,
+    /// Places of streams that are over, whose last pieces are on their way.
+    leaving: Vec<(StreamId, Epoch, Ticket)>,
 }
 
 fn main() -> ExitCode {
@@ -93,6 +95,7 @@ impl Node for Ingest {
             network: Some(network),
             sessions,
             deliveries: HashMap::new(),
+            leaving: Vec::new(),
         })
     }
 
@@ -107,6 +110,8 @@ impl Node for Ingest {
 
     fn work(&mut self, ctx: &mut Context<Piece>) -> eyre::Result<Work> {
         self.listen();
+        self.leaving
+            .retain(|(stream, epoch, _)| !ctx.is_clear(stream, *epoch));
         let mut work = Work::Wait;
         while let Some(step) = self.sessions.next(|stream| ctx.room(stream)) {
             self.take(ctx, step)?;
@@ -174,7 +179,10 @@ impl Ingest {
                 }
                 ctx.queue(header, piece);
             }
-            Step::Closed(header) => {
+            Step::Closed(header, ticket) => {
+                let id = &header.id;
+                let place = |ticket| (id.stream.clone(), id.epoch, ticket);
+                self.leaving.extend(ticket.map(place));
                 tracing::info!(
                     stream_id = %header.id.stream, epoch = header.id.epoch.0,
                     chunks = header.id.frame.0, "stream closed"

@@ -21,8 +21,9 @@ pub enum Step {
     Opened(Header, String),
     /// A piece; once it is acknowledged, so is the message named with it.
     Piece(Header, Piece, Option<Delivery>),
-    /// The epoch is over; the header's frame is the number of its pieces.
-    Closed(Header),
+    /// The epoch is over; the header's frame is the number of its pieces. Its place is to be kept
+    /// until they are acknowledged.
+    Closed(Header, Option<Ticket>),
 }
 
 #[derive(Debug)]
@@ -31,14 +32,15 @@ enum Source {
     Amqp {
         /// Bounded by the prefetch count.
         waiting: VecDeque<(Delivery, Received)>,
-        /// Until the last message is known.
-        ticket: Option<Ticket>,
+        /// The last message is known.
+        ended: bool,
     },
 }
 
 #[derive(Debug)]
 struct Session {
     source: Source,
+    ticket: Option<Ticket>,
     /// Set when its turn has come.
     epoch: Option<Epoch>,
     /// Pieces given out.
@@ -93,7 +95,11 @@ impl Sessions {
 
     /// A WebSocket has been let in.
     pub fn connected(&mut self, opened: Opened) {
-        self.begin(opened.stream, Source::WebSocket(opened.messages));
+        self.begin(
+            opened.stream,
+            Source::WebSocket(opened.messages),
+            Some(opened.ticket),
+        );
     }
 
     /// A message has come from the broker.
@@ -106,34 +112,43 @@ impl Sessions {
             stream,
             received,
         } = taken;
-        let current = self.streams.get_mut(&stream).and_then(VecDeque::back_mut);
-        if !current.is_some_and(|session| session.takes_from_broker()) {
-            let ticket = self
-                .doors
-                .enter(&stream, Origin::Amqp)
-                .map_err(|refusal| (delivery, refusal.to_string()))?;
+        let sessions = self.streams.entry(stream.clone()).or_default();
+        let from_broker = |session: &Session| matches!(session.source, Source::Amqp { .. });
+        // A stream that begins anew behind its end shares the place of the old one.
+        let new = match sessions.back() {
+            Some(last) if from_broker(last) => last.has_ended().then_some(None),
+            _ => match self.doors.enter(&stream, Origin::Amqp) {
+                Ok((ticket, _)) => Some(Some(ticket)),
+                Err(refusal) => {
+                    if sessions.is_empty() {
+                        self.streams.remove(&stream);
+                    }
+                    return Err((delivery, refusal.to_string()));
+                }
+            },
+        };
+        if let Some(ticket) = new {
             let source = Source::Amqp {
                 waiting: VecDeque::new(),
-                ticket: Some(ticket),
+                ended: false,
             };
-            self.begin(stream.clone(), source);
+            self.begin(stream.clone(), source, ticket);
         }
         let current = self.streams.get_mut(&stream).and_then(VecDeque::back_mut);
         if let Some(session) = current
-            && let Source::Amqp { waiting, ticket } = &mut session.source
+            && let Source::Amqp { waiting, ended } = &mut session.source
         {
             session.last = Instant::now();
-            if received.end_of_stream {
-                *ticket = None;
-            }
+            *ended |= received.end_of_stream;
             waiting.push_back((delivery, received));
         }
         Ok(())
     }
 
-    fn begin(&mut self, stream: StreamId, source: Source) {
+    fn begin(&mut self, stream: StreamId, source: Source, ticket: Option<Ticket>) {
         self.streams.entry(stream).or_default().push_back(Session {
             source,
+            ticket,
             epoch: None,
             count: 0,
             messages: 0,
@@ -186,11 +201,15 @@ impl Sessions {
                 Pulled::Nothing => return None,
                 Pulled::End => {
                     let header = session.header(stream, epoch);
+                    let mut ticket = session.ticket.take();
                     sessions.pop_front();
-                    if sessions.is_empty() {
-                        self.streams.remove(stream);
+                    match sessions.front_mut() {
+                        // It may have counted on the place of the one before.
+                        Some(next) if next.ticket.is_none() => next.ticket = ticket.take(),
+                        Some(_) => {}
+                        None => drop(self.streams.remove(stream)),
                     }
-                    return Some(Step::Closed(header));
+                    return Some(Step::Closed(header, ticket));
                 }
             }
         }
@@ -217,14 +236,8 @@ impl Source {
 }
 
 impl Session {
-    fn takes_from_broker(&self) -> bool {
-        matches!(
-            self.source,
-            Source::Amqp {
-                ticket: Some(_),
-                ..
-            }
-        )
+    fn has_ended(&self) -> bool {
+        matches!(self.source, Source::Amqp { ended: true, .. })
     }
 
     fn pull(&mut self, silence: Duration) -> Pulled {
@@ -234,9 +247,9 @@ impl Session {
                 Err(TryRecvError::Empty) => Pulled::Nothing,
                 Err(TryRecvError::Disconnected) => Pulled::End,
             },
-            Source::Amqp { waiting, ticket } => match waiting.pop_front() {
+            Source::Amqp { waiting, ended } => match waiting.pop_front() {
                 Some((delivery, received)) => Pulled::Message(received, Some(delivery)),
-                None if ticket.is_none() || self.last.elapsed() >= silence => Pulled::End,
+                None if *ended || self.last.elapsed() >= silence => Pulled::End,
                 None => Pulled::Nothing,
             },
         }
@@ -308,7 +321,7 @@ mod tests {
                         piece.bytes.len()
                     )
                 }
-                Step::Closed(header) => format!("close {}", header.id),
+                Step::Closed(header, _) => format!("close {}", header.id),
             })
             .collect()
     }
@@ -321,9 +334,11 @@ mod tests {
         for _ in 0..2 {
             let (sender, messages) = mpsc::channel(4);
             senders.push(sender);
+            let (ticket, _) = sessions.doors.enter(&stream, Origin::WebSocket).unwrap();
             sessions.connected(Opened {
                 stream: stream.clone(),
                 messages,
+                ticket,
             });
         }
         senders[0].try_send(received(&[0; 9], 100)).unwrap();
@@ -376,8 +391,12 @@ mod tests {
         );
         let (_sender, messages) = mpsc::channel(4);
         let stream: StreamId = "b".parse().unwrap();
-        let _ticket = sessions.doors.enter(&stream, Origin::WebSocket).unwrap();
-        sessions.connected(Opened { stream, messages });
+        let (ticket, _) = sessions.doors.enter(&stream, Origin::WebSocket).unwrap();
+        sessions.connected(Opened {
+            stream,
+            messages,
+            ticket,
+        });
         let (_, reason) = deliver(&mut sessions, "b", false).unwrap_err();
         assert!(reason.contains("another way"), "{reason}");
     }

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
 use tracklens_schemas::{Codec, StreamId};
 
-use crate::doors::{Doors, Origin, Ticket};
+use crate::doors::{Doors, Origin, Replaced, Ticket};
 use crate::rate::RateLimit;
 use crate::received::{Received, Room};
 use crate::secret::Secret;
@@ -71,6 +71,8 @@ pub struct Opened {
     pub stream: StreamId,
     /// Its messages; the end of them is the end of the connection.
     pub messages: mpsc::Receiver<Received>,
+    /// Its place.
+    pub ticket: Ticket,
 }
 
 /// What the handlers share.
@@ -190,7 +192,7 @@ async fn enter(
             return refuse(StatusCode::BAD_REQUEST, "codec", error.to_string());
         }
     };
-    let ticket = match gate.doors.enter(&stream, Origin::WebSocket) {
+    let (ticket, replaced) = match gate.doors.enter(&stream, Origin::WebSocket) {
         Ok(ticket) => ticket,
         Err(refusal) => {
             let status = match refusal {
@@ -206,8 +208,8 @@ async fn enter(
         .max_message_size(max)
         .max_frame_size(max)
         .on_upgrade(move |socket| async move {
-            Connection::new(gate, stream, codec, ticket)
-                .run(socket)
+            Connection::new(gate, stream, codec, replaced)
+                .run(socket, ticket)
                 .await;
         })
 }
@@ -227,7 +229,7 @@ struct Connection {
     stream: StreamId,
     codec: Codec,
     timestamp_ns: Option<i64>,
-    ticket: Ticket,
+    replaced: Replaced,
     rate: RateLimit,
     start: Instant,
 }
@@ -241,24 +243,25 @@ enum End {
 }
 
 impl Connection {
-    fn new(gate: Arc<Gate>, stream: StreamId, codec: Codec, ticket: Ticket) -> Self {
+    fn new(gate: Arc<Gate>, stream: StreamId, codec: Codec, replaced: Replaced) -> Self {
         let rate = RateLimit::new(gate.limits.max_rate_mbit);
         Self {
             gate,
             stream,
             codec,
             timestamp_ns: None,
-            ticket,
+            replaced,
             rate,
             start: Instant::now(),
         }
     }
 
-    async fn run(mut self, mut socket: WebSocket) {
+    async fn run(mut self, mut socket: WebSocket, ticket: Ticket) {
         let (sender, messages) = mpsc::channel(QUEUE);
         let opened = Opened {
             stream: self.stream.clone(),
             messages,
+            ticket,
         };
         if self.gate.opened.send(opened).is_err() {
             return;
@@ -275,7 +278,6 @@ impl Connection {
             let _sender_may_be_gone = tokio::time::timeout(Duration::from_secs(2), said).await;
         }
         drop(sender);
-        drop(self.ticket);
         (self.gate.wake)();
     }
 
@@ -283,7 +285,7 @@ impl Connection {
         let (mut heard, mut last_message) = (Instant::now(), Instant::now());
         loop {
             let message = tokio::select! {
-                () = self.ticket.replaced() => return replaced(),
+                () = self.replaced.wait() => return replaced(),
                 message = socket.recv() => message,
                 () = tokio::time::sleep(PING.min(self.gate.limits.silence)) => {
                     if let Some(end) = self.silent(heard, last_message) {
@@ -350,7 +352,7 @@ impl Connection {
             sender.send(received).await.is_ok()
         };
         let taken = tokio::select! {
-            () = self.ticket.replaced() => return Some(replaced()),
+            () = self.replaced.wait() => return Some(replaced()),
             taken = hand_over => taken,
         };
         (self.gate.wake)();

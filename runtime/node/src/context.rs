@@ -13,6 +13,7 @@ use tracklens_schemas::{
 };
 
 use crate::inbox::Inbox;
+use crate::last_words::LastWords;
 use crate::outbox::Outbox;
 use crate::{metrics, wire};
 
@@ -166,36 +167,6 @@ impl Waker {
     }
 }
 
-/// The last word on each stream, repeated to consumers that start late.
-#[derive(Debug, Default)]
-pub(crate) struct LastWords {
-    streams: BTreeMap<StreamId, Vec<(Header, StreamEvent)>>,
-    pub(crate) exhausted: bool,
-}
-
-impl LastWords {
-    const REMEMBERED: usize = 4096;
-
-    fn keep(&mut self, header: &Header, event: &StreamEvent) {
-        let words = self.streams.entry(header.id.stream.clone()).or_default();
-        words.retain(|(old, said)| old.id.epoch == header.id.epoch && said.event != event.event);
-        words.push((header.clone(), event.clone()));
-        if self.streams.len() > Self::REMEMBERED {
-            self.streams.pop_first();
-        }
-    }
-
-    pub(crate) fn repeat(&self, outputs: &mut Outputs) -> eyre::Result<()> {
-        for (header, event) in self.streams.values().flatten() {
-            outputs.event(Some(header), event)?;
-        }
-        if self.exhausted {
-            outputs.event(None, &exhausted())?;
-        }
-        Ok(())
-    }
-}
-
 pub(crate) fn exhausted() -> StreamEvent {
     StreamEvent {
         event: StreamEventKind::Exhausted,
@@ -232,6 +203,12 @@ impl<P> Context<P> {
     #[must_use]
     pub fn room(&self, stream: &StreamId) -> bool {
         !self.outbox.waits() || self.outbox.room(stream)
+    }
+
+    /// Whether the consumers have acknowledged everything of this stream up to this epoch.
+    #[must_use]
+    pub fn is_clear(&self, stream: &StreamId, epoch: Epoch) -> bool {
+        self.outbox.is_clear_up_to(stream, epoch)
     }
 
     /// Whether a message of this stream waits for credit. A source that can wait, too, produces
@@ -274,7 +251,7 @@ impl<P> Context<P> {
     }
 
     pub(crate) fn say(&mut self, header: &Header, event: &StreamEvent) -> eyre::Result<()> {
-        self.words.keep(header, event);
+        self.words.keep(header, event, Instant::now());
         self.outputs.event(Some(header), event)
     }
 

@@ -15,8 +15,9 @@ use tracklens_schemas::{
     Credit, FrameId, FrameIndex, Header, StreamEvent, StreamEventKind, credit, keys, stream_events,
 };
 
-use crate::context::{Context, LastWords, Outputs, Waker, credit_output, exhausted};
+use crate::context::{Context, Outputs, Waker, credit_output, exhausted};
 use crate::inbox::{Arrival, Inbox};
+use crate::last_words::LastWords;
 use crate::outbox::{Outbox, Policy};
 use crate::settings::{self, Resolved};
 use crate::streams::{LifeCycle, StreamChange, StreamTable};
@@ -272,6 +273,8 @@ impl<N: Node> Shell<N> {
             Event::NodeRestarted { id } => {
                 tracing::info!(upstream = %id, "node restarted");
                 ::metrics::counter!(metrics::RESTARTS, "node" => id.to_string()).increment(1);
+                // It may be one of our consumers.
+                self.ctx.words.all_due(Instant::now());
                 self.hello_all()
             }
             Event::Stop(cause) => {
@@ -462,9 +465,19 @@ impl<N: Node> Shell<N> {
     }
 
     fn credit(&mut self, consumer: &str, credit: &Credit) -> eyre::Result<()> {
-        self.ctx.outbox.credit(consumer, credit);
-        if credit.consumed.is_none() {
-            self.ctx.words.repeat(&mut self.ctx.outputs)?;
+        let newcomer = self.ctx.outbox.credit(consumer, credit);
+        if credit.consumed.is_some() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if newcomer {
+            self.ctx.words.all_due(now);
+        }
+        for (header, event) in self.ctx.words.repeat(now) {
+            self.ctx.outputs.event(Some(&header), &event)?;
+        }
+        if self.ctx.words.exhausted {
+            self.ctx.outputs.event(None, &exhausted())?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod context;
 mod event_loop;
 mod help;
 mod inbox;
+mod last_words;
 mod logging;
 pub mod metrics;
 mod node;

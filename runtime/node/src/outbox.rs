@@ -213,11 +213,12 @@ impl<P> Outbox<P> {
             .map(|(stream, _)| stream.clone())
     }
 
-    /// Takes in what a consumer says.
-    pub fn credit(&mut self, consumer: &str, credit: &Credit) {
+    /// Takes in what a consumer says. Whether it had not been heard before, or was gone.
+    pub fn credit(&mut self, consumer: &str, credit: &Credit) -> bool {
         let Some(known) = self.consumers.get_mut(consumer) else {
-            return;
+            return false;
         };
+        let newcomer = known.gone || !known.ready;
         known.gone = false;
         known.window = credit.window.max(1) as usize;
         match &credit.consumed {
@@ -234,6 +235,7 @@ impl<P> Outbox<P> {
                 self.rewind(consumer);
             }
         }
+        newcomer
     }
 
     /// Every stream of which this consumer has not acknowledged all will be sent again from the
