@@ -13,7 +13,7 @@ server = GstRtspServer.RTSPServer()
 server.set_address('127.0.0.1'); server.set_service(sys.argv[1])
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_shared(True)
-factory.set_launch('( filesrc location=' + sys.argv[2] + ' ! h264parse config-interval=1 ! rtph264pay name=pay0 pt=96 )')
+factory.set_launch('( filesrc location=' + sys.argv[2] + ' ! qtdemux ! h264parse config-interval=1 ! rtph264pay name=pay0 pt=96 )')
 server.get_mount_points().add_factory('/cam', factory)
 server.attach(None)
 GLib.MainLoop().run()
@@ -27,7 +27,7 @@ pub struct RtspServer {
 }
 
 impl RtspServer {
-    /// Serves a file of H.264 at `rtsp://127.0.0.1:PORT/cam`; `None`, said on standard error, where
+    /// Serves an MP4 file of H.264 at `rtsp://127.0.0.1:PORT/cam`; `None`, said on standard error, where
     /// GStreamer's RTSP server is not installed.
     #[must_use]
     pub fn start(port: u16, file: &str) -> Option<Self> {

@@ -39,13 +39,13 @@ impl Sender {
         }
     }
 
-    /// Connects, for a while again and again: the node may still be starting.
+    /// Connects, for a while again and again: the node may still be starting, or have no place yet.
     #[must_use]
     pub fn connect(port: u16, path: &str) -> Self {
         for _ in 0..600 {
             match Self::try_connect(port, path, None) {
                 Ok(sender) => return sender,
-                Err(0 | 409) => std::thread::sleep(Duration::from_millis(50)),
+                Err(0 | 409 | 503) => std::thread::sleep(Duration::from_millis(50)),
                 Err(status) => panic!("{path}: {status}"),
             }
         }
