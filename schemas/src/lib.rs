@@ -15,6 +15,7 @@ mod metadata;
 pub mod rle;
 
 pub mod boxes2d;
+pub mod chunks;
 pub mod crops;
 pub mod frame_rows;
 pub mod identifications;
@@ -25,6 +26,7 @@ pub mod tracks;
 pub use arrow;
 
 pub use boxes2d::Box2d;
+pub use chunks::{ChunkInfo, Codec};
 pub use credit_message::Credit;
 pub use crops::Crop;
 pub use error::SchemaError;

@@ -40,6 +40,12 @@ pub mod keys {
     pub const PROCESSING_MS: &str = "processing_ms";
     /// The model that made the result (text).
     pub const MODEL: &str = "model";
+    /// The codec of a piece of coded video (text).
+    pub const CODEC: &str = "codec";
+    /// The source's own number of a piece of coded video (int).
+    pub const SEQ: &str = "seq";
+    /// Nothing comes after this piece in its epoch (bool).
+    pub const END_OF_STREAM: &str = "end_of_stream";
     /// Everything before this frame in its epoch is acknowledged (bool).
     pub const START: &str = "start";
     /// A credit message of a receiver that knows nothing (bool).

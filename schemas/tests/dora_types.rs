@@ -3,7 +3,9 @@
 
 use serde_yaml::Value;
 use tracklens_schemas::arrow::datatypes::DataType;
-use tracklens_schemas::{credit, crops, identifications, prompts, stream_events, tracks};
+use tracklens_schemas::{
+    ChunkInfo, chunks, credit, crops, identifications, prompts, stream_events, tracks,
+};
 
 /// The name that the YAML gives to an Arrow type.
 fn name(data_type: &DataType) -> String {
@@ -22,7 +24,7 @@ fn dora_types_say_what_the_rust_types_say() {
     let yaml: Value = serde_yaml::from_str(include_str!("../types/tracklens/v1.yml")).unwrap();
     let types = yaml["types"].as_mapping().unwrap();
     let rust = [
-        ("Chunks", DataType::UInt8),
+        ("Chunks", chunks::data_type()),
         ("Frames", DataType::UInt8),
         ("Credit", credit::data_type()),
         ("Prompts", prompts::data_type()),
@@ -67,4 +69,16 @@ fn dora_types_say_what_the_rust_types_say() {
             .collect();
         assert_eq!(ours, theirs, "{key}");
     }
+}
+
+#[test]
+fn the_metadata_of_chunks_is_what_rust_writes() {
+    let yaml: Value = serde_yaml::from_str(include_str!("../types/tracklens/v1.yml")).unwrap();
+    let declared = yaml["types"]["Chunks"]["metadata"].as_sequence().unwrap();
+    let keys: Vec<&str> = declared
+        .iter()
+        .map(|item| item["key"].as_str().unwrap())
+        .collect();
+    let header = ["stream_id", "epoch", "frame"];
+    assert_eq!(keys, [&header[..], &ChunkInfo::KEYS].concat());
 }

@@ -3,13 +3,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod broker;
 mod clips;
+mod coded;
 mod output;
+mod rtsp;
 mod run;
+mod sender;
 
+pub use broker::{Broker, free_port};
 pub use clips::{Clip, clip, clips, ffmpeg, frame_count};
+pub use coded::Coded;
 pub use output::{Output, Row};
+pub use rtsp::RtspServer;
 pub use run::{Graph, Run, dora};
+pub use sender::Sender;
 
 use std::path::PathBuf;
 

@@ -53,6 +53,15 @@ impl Output {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("summary.json: {e}: {text}"))
     }
 
+    /// One value of what the summary says of a stream; null where there is none yet.
+    #[must_use]
+    pub fn told(&self, id: &str, key: &str) -> Value {
+        let summary: Value = serde_json::from_str(&self.text("summary.json")).unwrap_or_default();
+        let streams = summary["streams"].as_array().cloned().unwrap_or_default();
+        let stream = streams.iter().find(|stream| stream["id"] == id);
+        stream.map(|stream| stream[key].clone()).unwrap_or_default()
+    }
+
     /// What the summary says of one stream.
     #[must_use]
     pub fn stream(&self, id: &str) -> Value {

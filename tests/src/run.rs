@@ -17,6 +17,7 @@ pub struct Graph {
     file: PathBuf,
     sources: String,
     environment: Vec<(String, String)>,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Graph {
@@ -34,6 +35,24 @@ impl Graph {
             file,
             sources: String::new(),
             environment: Vec::new(),
+            _folder: None,
+        }
+    }
+
+    /// `graphs/live.yml`, but lossless: what comes out can be counted.
+    #[must_use]
+    pub fn live_but_lossless() -> Self {
+        let text = std::fs::read_to_string(root().join("graphs/live.yml")).expect("live.yml");
+        let target = format!("path: {}/target/", root().display());
+        let text = text
+            .replace("FLOW_MODE: live", "FLOW_MODE: lossless")
+            .replace("path: ../target/", &target);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("live.yml");
+        std::fs::write(&file, text).expect("live.yml");
+        Self {
+            _folder: Some(folder),
+            ..Self::at(file)
         }
     }
 
@@ -76,6 +95,7 @@ impl Graph {
         command.envs(self.environment);
         let child = command.spawn().expect("dora starts (make setup)");
         Run {
+            _graph: self._folder,
             child,
             output: Some(Output { folder }),
             _turn: turn,
@@ -104,6 +124,7 @@ pub fn dora() -> PathBuf {
 pub struct Run {
     child: Child,
     output: Option<Output>,
+    _graph: Option<tempfile::TempDir>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -176,6 +197,19 @@ impl Run {
             }
         }
         pids
+    }
+
+    /// Resident memory of a node, which must be running, in MiB.
+    #[must_use]
+    pub fn resident(&self, program: &str) -> f64 {
+        let pids = self.pids(program);
+        assert_eq!(pids.len(), 1, "{program} runs once: {pids:?}");
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", pids[0])).expect("statm");
+        let pages = statm
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<f64>().ok());
+        pages.expect("resident pages") * 4096.0 / 1_048_576.0
     }
 
     /// kill -9 on a node, which must be running.

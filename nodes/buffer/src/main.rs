@@ -9,7 +9,8 @@ use tracklens_node::{
     BadMessage, Context, Message, Node, Outputs, Policy, StreamChange, Work, metrics as names,
 };
 use tracklens_schemas::{
-    Header, ImageInfo, Metadata, StreamEventKind, StreamId, TrackId, TracksInfo, crops, tracks,
+    Epoch, Header, ImageInfo, Metadata, StreamEventKind, StreamId, TrackId, TracksInfo, crops,
+    tracks,
 };
 
 #[derive(Deserialize)]
@@ -34,6 +35,8 @@ struct Stream {
 struct Buffer {
     settings: Settings,
     streams: HashMap<StreamId, Stream>,
+    /// Streams that are over, whose last frames have yet to be taken.
+    leaving: Vec<(StreamId, Epoch)>,
     resizer: Resizer,
 }
 
@@ -61,6 +64,7 @@ impl Node for Buffer {
         Ok(Self {
             settings,
             streams: HashMap::new(),
+            leaving: Vec::new(),
             resizer: Resizer::default(),
         })
     }
@@ -79,13 +83,23 @@ impl Node for Buffer {
     }
 
     fn stream(&mut self, _: &mut Context<()>, change: &StreamChange) -> eyre::Result<()> {
-        if change.event == StreamEventKind::Closed {
-            self.streams.remove(&change.stream);
+        match change.event {
+            StreamEventKind::Closed => self.leaving.push((change.stream.clone(), change.epoch)),
+            StreamEventKind::Opened => self.leaving.retain(|(stream, _)| *stream != change.stream),
+            _ => {}
         }
         Ok(())
     }
 
-    fn work(&mut self, _: &mut Context<()>) -> eyre::Result<Work> {
+    fn work(&mut self, ctx: &mut Context<()>) -> eyre::Result<Work> {
+        let streams = &mut self.streams;
+        self.leaving.retain(|(stream, epoch)| {
+            let left = ctx.is_clear(stream, *epoch);
+            if left {
+                streams.remove(stream);
+            }
+            !left
+        });
         Ok(Work::Wait)
     }
 
@@ -148,6 +162,11 @@ impl Buffer {
             ctx.done("frames", header);
         } else {
             ctx.queue(header.clone(), ());
+            if ctx.live() {
+                // It is in the ring; a slow tracker must not hold up the decoder, whose other
+                // consumers and senders would wait with it.
+                ctx.done("frames", header);
+            }
         }
         Ok(())
     }

@@ -1,39 +1,41 @@
-//! The decoder node: one stream per source, frames out, events about their lives.
+//! The decoder node: one stream per source and per sender of chunks, frames out, events about their
+//! lives.
 
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Deserialize;
-use tracklens_decoder::{Playback, Source, StreamItem, StreamWorker, sources};
-use tracklens_node::{BadMessage, Context, Message, Node, Outputs, Policy, StreamChange, Work};
-use tracklens_schemas::{Epoch, FrameId, FrameIndex, Header, StreamEvent, StreamEventKind};
-use tracklens_video::{Picture, VideoInfo, redact};
+use tracklens_decoder::{Chunk, ChunkStreams, Playback, Step, StreamWorker, sources};
+use tracklens_node::{
+    BadMessage, Context, Message, Node, Outputs, Policy, StreamChange, Work, metrics as names,
+};
+use tracklens_schemas::{ChunkInfo, Epoch, Header, StreamEvent, StreamEventKind};
+use tracklens_video::{ChunkCounts, ChunkOptions, ChunkTimes, Hwaccel, Picture, is_file};
+
+mod played;
+
+use played::Played;
 
 /// Packets that could not be decoded (counter; `stream_id`).
 const BAD_PACKETS: &str = "video_processor_bad_packets_total";
-/// How long a network source may say nothing.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Packets passed over while waiting for a keyframe (counter; `stream_id`).
+const SKIPPED_PACKETS: &str = "video_processor_skipped_packets_total";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 struct Settings {
     sources: Option<String>,
     source_loop: u64,
+    source_timeout_seconds: f64,
+    source_reconnect: String,
     decoder_threads: usize,
-}
-
-struct Stream {
-    source: Source,
-    worker: StreamWorker,
-    /// The next frame: number and time so far.
-    next: Header,
-    announced: bool,
-    closed: bool,
+    decoder_hwaccel: String,
 }
 
 struct Decoder {
-    streams: Vec<Stream>,
-    rounds: u64,
+    played: Vec<Played>,
+    chunks: ChunkStreams,
+    takes_chunks: bool,
     live: bool,
 }
 
@@ -43,88 +45,111 @@ fn main() -> ExitCode {
 
 impl Node for Decoder {
     const NAME: &'static str = "decoder";
-    const ABOUT: &'static str = "Decodes video files and URLs into frames.";
+    const ABOUT: &'static str = "Decodes video files, URLs and chunks into frames.";
+    const SOURCE: bool = true;
     const LIVE_POLICY: Policy = Policy::Newest;
-    const SETTINGS: &'static [&'static str] = &["SOURCES", "SOURCE_LOOP", "DECODER_THREADS"];
+    const SETTINGS: &'static [&'static str] = &[
+        "SOURCES",
+        "SOURCE_LOOP",
+        "SOURCE_TIMEOUT_SECONDS",
+        "SOURCE_RECONNECT",
+        "DECODER_THREADS",
+        "DECODER_HWACCEL",
+    ];
     type Settings = Settings;
     type Parcel = Picture;
 
     fn new(settings: Settings, ctx: &mut Context<Picture>) -> eyre::Result<Self> {
-        let list = sources::parse(settings.sources.as_deref().unwrap_or_default())?;
+        let takes_chunks = ctx.has_input("chunks");
+        let list = match settings.sources.as_deref() {
+            None if takes_chunks => Vec::new(),
+            text => sources::parse(text.unwrap_or_default())?,
+        };
         let live = ctx.live();
-        let epoch = Epoch(ctx.restart_count());
         let playback = Playback {
             live,
             rounds: settings.source_loop,
             threads: settings.decoder_threads,
-            timeout: TIMEOUT,
+            timeout: Duration::from_secs_f64(settings.source_timeout_seconds),
+            reconnect: match settings.source_reconnect.as_str() {
+                "auto" => live,
+                word => word == "true",
+            },
+            hwaccel: Hwaccel::parse(&settings.decoder_hwaccel),
         };
-        let start = |source: Source| {
+        let options = ChunkOptions {
+            threads: playback.threads,
+            low_delay: live,
+            hwaccel: playback.hwaccel.clone(),
+        };
+        let waker = ctx.waker();
+        let chunks = ChunkStreams::new(options, ctx.restart_count(), move || waker.wake());
+        let start = |source: sources::Source| {
+            let reopened = playback.reconnect && !is_file(&source.url);
+            let first = match reopened {
+                true => ctx.first_epoch(),
+                false => Epoch(ctx.restart_count()),
+            };
             let waker = ctx.waker();
-            let worker = StreamWorker::start(&source.url, playback, move || waker.wake());
-            let id = FrameId {
-                stream: source.id.clone(),
-                epoch,
-                frame: FrameIndex(0),
-            };
-            let next = Header {
-                id,
-                pts_ns: 0,
-                capture_ns: wall_clock_ns(),
-            };
-            Stream {
-                source,
-                worker,
-                next,
-                announced: false,
-                closed: false,
-            }
+            let worker = StreamWorker::start(&source.url, playback.clone(), move || waker.wake());
+            Played::new(source, worker, first, playback.rounds)
         };
-        let streams = list.into_iter().map(start).collect();
         Ok(Self {
-            streams,
-            rounds: settings.source_loop,
+            played: list.into_iter().map(start).collect(),
+            chunks,
+            takes_chunks,
             live,
         })
     }
 
-    fn input(&mut self, _: &mut Context<Picture>, _: &str, _: Message) -> Result<(), BadMessage> {
-        Err(BadMessage::new(
-            "unexpected",
-            "a decoder has no data inputs".into(),
-        ))
+    fn input(
+        &mut self,
+        _: &mut Context<Picture>,
+        input: &str,
+        message: Message,
+    ) -> Result<(), BadMessage> {
+        if input != "chunks" {
+            let what = format!("a decoder has no input {input}, only chunks");
+            return Err(BadMessage::new("unexpected", what));
+        }
+        let header = &message.header;
+        let chunk = Chunk {
+            info: ChunkInfo::read(&message.metadata)?,
+            times: ChunkTimes {
+                pts_ns: header.pts_ns,
+                capture_ns: header.capture_ns,
+            },
+            bytes: message.bytes()?.to_vec(),
+        };
+        self.chunks.push(header, chunk);
+        Ok(())
     }
 
-    fn stream(&mut self, _: &mut Context<Picture>, _: &StreamChange) -> eyre::Result<()> {
+    fn stream(&mut self, _: &mut Context<Picture>, change: &StreamChange) -> eyre::Result<()> {
+        match change.event {
+            StreamEventKind::Opened => self.chunks.open(&change.stream, change.epoch),
+            StreamEventKind::Closed => self.chunks.close(&change.stream, change.epoch),
+            _ => {}
+        }
         Ok(())
     }
 
     fn work(&mut self, ctx: &mut Context<Picture>) -> eyre::Result<Work> {
         if ctx.stopping() {
-            self.streams
-                .iter_mut()
-                .for_each(|stream| stream.worker.stop());
+            self.played.iter_mut().for_each(Played::stop);
             return Ok(Work::Wait);
         }
-        let mut work = Work::Wait;
-        for stream in &mut self.streams {
-            while ctx.room(&stream.source.id) {
-                let Some(item) = stream.worker.try_next() else {
-                    break;
-                };
-                stream.take(item, ctx, self.rounds)?;
-                work = Work::Again;
-                // Turns: no stream starves another.
-                if ctx.live() {
-                    break;
-                }
-            }
-            // In a lossless run, streams are announced in the order of the list.
-            if !self.live && !stream.announced {
-                break;
-            }
+        let mut work = self.play(ctx)?;
+        // Chunks can wait for credit, and their senders with them: nothing is dropped here.
+        while let Some(step) = self
+            .chunks
+            .next(|stream| ctx.room(stream) && !ctx.is_waiting(stream))
+        {
+            take(ctx, step)?;
+            work = Work::Again;
         }
-        if self.streams.iter().all(|stream| stream.closed) {
+        let chunks_over = !self.takes_chunks || ctx.inputs_exhausted() && self.chunks.is_empty();
+        if chunks_over && self.played.iter().all(Played::is_closed) {
             ctx.exhaust();
         }
         Ok(work)
@@ -143,90 +168,79 @@ impl Node for Decoder {
         Ok(written?)
     }
 
+    fn acknowledged(&mut self, header: &Header) {
+        self.chunks.acknowledged(&header.id);
+    }
+
     fn finish(&mut self, _: &mut Context<Picture>) -> eyre::Result<()> {
-        self.streams
-            .iter_mut()
-            .for_each(|stream| stream.worker.stop());
-        self.streams.clear();
+        self.played.iter_mut().for_each(Played::stop);
+        self.played.clear();
         Ok(())
     }
 }
 
-impl Stream {
-    fn take(
-        &mut self,
-        item: StreamItem,
-        ctx: &mut Context<Picture>,
-        rounds: u64,
-    ) -> eyre::Result<()> {
-        match item {
-            StreamItem::Opened(info) => {
-                self.announced = true;
-                let detail = opened(&self.source, &info, rounds);
-                self.say(ctx, StreamEventKind::Opened, detail)
-            }
-            StreamItem::Frame(picture, pts_ns) => {
-                self.next.pts_ns = pts_ns;
-                self.next.capture_ns = wall_clock_ns();
-                ctx.queue(self.next.clone(), picture);
-                self.next.id.frame.0 += 1;
-                metrics::counter!(
-                    tracklens_node::metrics::FRAMES,
-                    "stream_id" => self.source.id.to_string(), "status" => "decoded"
-                )
-                .increment(1);
-                Ok(())
-            }
-            StreamItem::Ended { error, damage } => {
-                self.announced = true;
-                self.closed = true;
-                metrics::counter!(BAD_PACKETS, "stream_id" => self.source.id.to_string())
-                    .increment(damage.packets);
-                let mut wrong: Vec<String> = error.iter().map(ToString::to_string).collect();
-                if damage.any() {
-                    wrong.push(format!("{}: damaged: {damage}", redact(&self.source.url)));
+impl Decoder {
+    fn play(&mut self, ctx: &mut Context<Picture>) -> eyre::Result<Work> {
+        let mut work = Work::Wait;
+        for stream in &mut self.played {
+            while ctx.room(stream.id()) {
+                if !stream.take_next(ctx)? {
+                    break;
                 }
-                if !wrong.is_empty() {
-                    let detail = format!("stream {}: {}", self.source.id, wrong.join("; "));
-                    tracing::warn!(stream_id = %self.source.id, "{detail}");
-                    self.say(ctx, StreamEventKind::Error, detail)?;
+                work = Work::Again;
+                // Turns: no stream starves another.
+                if ctx.live() {
+                    break;
                 }
-                self.say(ctx, StreamEventKind::Closed, String::new())
+            }
+            // In a lossless run, streams are announced in the order of the list.
+            if !self.live && !stream.is_announced() {
+                break;
             }
         }
-    }
-
-    fn say(
-        &self,
-        ctx: &mut Context<Picture>,
-        event: StreamEventKind,
-        detail: String,
-    ) -> eyre::Result<()> {
-        ctx.emit(&self.next, StreamEvent { event, detail })
+        Ok(work)
     }
 }
 
-/// The detail of `opened`: what is known of the source, as JSON.
-fn opened(source: &Source, info: &VideoInfo, rounds: u64) -> String {
-    let expected_frames = match rounds {
-        0 => None,
-        rounds => info
-            .expected_frames
-            .map(|frames| frames.saturating_mul(rounds)),
-    };
-    serde_json::json!({
-        "url": redact(&source.url),
-        "width": info.width,
-        "height": info.height,
-        "fps": info.fps(),
-        "expected_frames": expected_frames,
-    })
-    .to_string()
+/// Does what a chunk stream asks for.
+fn take(ctx: &mut Context<Picture>, step: Step) -> eyre::Result<()> {
+    let event = |event, detail| StreamEvent { event, detail };
+    match step {
+        Step::Opened(header, detail) => ctx.emit(&header, event(StreamEventKind::Opened, detail)),
+        Step::Frame(header, picture) => {
+            decoded(&header);
+            ctx.queue(header, picture);
+            Ok(())
+        }
+        Step::Damaged(header, what) => {
+            let stream = &header.id.stream;
+            tracing::warn!(stream_id = %stream, frame = header.id.frame.0, "damaged: {what}");
+            let detail = format!("stream {stream}: frame {}: {what}", header.id.frame.0);
+            ctx.emit(&header, event(StreamEventKind::Error, detail))
+        }
+        Step::Closed(header, ChunkCounts { skipped, broken }) => {
+            let stream = header.id.stream.to_string();
+            metrics::counter!(BAD_PACKETS, "stream_id" => stream.clone()).increment(broken);
+            metrics::counter!(SKIPPED_PACKETS, "stream_id" => stream.clone()).increment(skipped);
+            if skipped > 0 {
+                tracing::info!(
+                    stream_id = stream,
+                    skipped,
+                    "pictures passed over in this epoch"
+                );
+            }
+            ctx.emit(&header, event(StreamEventKind::Closed, String::new()))
+        }
+        Step::Done(header) => {
+            ctx.done("chunks", &header);
+            Ok(())
+        }
+    }
 }
 
-fn wall_clock_ns() -> i64 {
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
+fn decoded(header: &Header) {
+    metrics::counter!(
+        names::FRAMES, "stream_id" => header.id.stream.to_string(), "status" => "decoded"
+    )
+    .increment(1);
 }

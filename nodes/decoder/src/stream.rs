@@ -4,19 +4,24 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tracklens_node::Backoff;
 use tracklens_video::{
-    Damage, Picture, Reader, ReaderOptions, StopHandle, VideoError, VideoInfo, is_file, redact,
+    Damage, Hwaccel, Picture, Reader, ReaderOptions, StopHandle, VideoError, VideoInfo, is_file,
+    redact,
 };
 
 /// Frames decoded ahead of the consumer.
 const AHEAD: usize = 2;
+/// The first pause before a network source is opened again, and the longest.
+const RECONNECT_FIRST: Duration = Duration::from_millis(500);
+const RECONNECT_CAP: Duration = Duration::from_secs(15);
 /// The longest a sleeping thread takes to notice a stop.
 const NAP: Duration = Duration::from_millis(20);
 /// Time between the last frame of a round and the first of the next, where nothing better is known.
 const USUAL_PERIOD_NS: i64 = 40_000_000;
 
 /// How a source is played.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Playback {
     /// Files play in real time, by their timestamps; otherwise as fast as frames are taken.
     pub live: bool,
@@ -26,15 +31,26 @@ pub struct Playback {
     pub threads: usize,
     /// How long a network source may say nothing.
     pub timeout: Duration,
+    /// A network source that ends or breaks off is opened again.
+    pub reconnect: bool,
+    /// Decoding on a device.
+    pub hwaccel: Hwaccel,
 }
 
 /// What comes out of a source, in order.
 #[derive(Debug)]
 pub enum StreamItem {
-    /// The source can be read.
+    /// The source can be read; after [`StreamItem::Lost`]: again, and times begin at 0.
     Opened(VideoInfo),
     /// A frame, with its time in nanoseconds; times grow across rounds.
     Frame(Picture, i64),
+    /// A network source is gone, and is being opened again from time to time. Said once.
+    Lost {
+        /// What ended it, if not its end.
+        error: Option<VideoError>,
+        /// What was damaged on the way.
+        damage: Damage,
+    },
     /// The last item.
     Ended {
         /// What ended it, if not its end.
@@ -171,13 +187,59 @@ struct Player<W> {
 
 impl<W: Fn()> Player<W> {
     fn run(mut self) {
-        let mut damage = Damage::default();
-        let error = match self.play_all(&mut damage) {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error),
-            Err(Gone) => return,
+        let ended = if self.playback.reconnect && !is_file(&self.url) {
+            self.play_on()
+        } else {
+            self.play_once()
         };
-        let _consumer_may_be_gone = self.send(StreamItem::Ended { error, damage });
+        if let Ok((error, damage)) = ended {
+            let _consumer_may_be_gone = self.send(StreamItem::Ended { error, damage });
+        }
+    }
+
+    fn play_once(&mut self) -> Result<(Option<VideoError>, Damage), Gone> {
+        let mut damage = Damage::default();
+        let played = self.play_all(&mut damage)?;
+        Ok((played.err(), damage))
+    }
+
+    /// Plays a network source again and again, with longer and longer pauses while it gives nothing.
+    fn play_on(&mut self) -> Result<(Option<VideoError>, Damage), Gone> {
+        let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_CAP);
+        let mut told = false;
+        loop {
+            let (error, damage) = self.play_once()?;
+            if self.stop.is_stopped() {
+                return Err(Gone);
+            }
+            if error.as_ref().is_some_and(is_final) {
+                return Ok((error, damage));
+            }
+            if self.clock.last_ns.is_some() {
+                backoff.reset();
+                told = false;
+            }
+            self.clock = Clock::default();
+            let pause = backoff.next(fastrand::f64());
+            if told {
+                tracing::debug!(url = redact(&self.url), ?pause, ?error, "still not there");
+            } else {
+                told = true;
+                self.send(StreamItem::Lost { error, damage })?;
+            }
+            self.nap(pause)?;
+        }
+    }
+
+    fn nap(&self, pause: Duration) -> Result<(), Gone> {
+        let start = Instant::now();
+        while start.elapsed() < pause {
+            if self.stop.is_stopped() {
+                return Err(Gone);
+            }
+            std::thread::sleep(NAP);
+        }
+        Ok(())
     }
 
     fn play_all(&mut self, damage: &mut Damage) -> Result<Result<(), VideoError>, Gone> {
@@ -191,6 +253,8 @@ impl<W: Fn()> Player<W> {
             let options = ReaderOptions {
                 threads: self.playback.threads,
                 timeout: self.playback.timeout,
+                hwaccel: self.playback.hwaccel.clone(),
+                low_delay: self.playback.live && !file,
                 stop: self.stop.clone(),
             };
             let mut reader = match Reader::open(&self.url, options) {
@@ -257,6 +321,14 @@ impl<W: Fn()> Player<W> {
             Ok(())
         }
     }
+}
+
+/// Whether opening the source again cannot help.
+fn is_final(error: &VideoError) -> bool {
+    matches!(
+        error,
+        VideoError::Address { .. } | VideoError::NoDecoder { .. } | VideoError::Start { .. }
+    )
 }
 
 fn add(total: &mut Damage, round: &Damage) {

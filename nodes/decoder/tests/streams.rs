@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use tracklens_decoder::{Playback, StreamItem, StreamWorker};
 use tracklens_schemas::{Image, ImageInfo, PixelEncoding};
-use tracklens_video::{Damage, Mp4Writer, VideoError, VideoInfo};
+use tracklens_video::{Damage, Hwaccel, Mp4Writer, VideoError, VideoInfo};
 
 const LOSSLESS: Playback = Playback {
     live: false,
     rounds: 1,
     threads: 1,
     timeout: Duration::from_secs(5),
+    reconnect: false,
+    hwaccel: Hwaccel::None,
 };
 
 fn write(path: &Path, frames: u8) {
@@ -56,6 +58,7 @@ fn play(path: &Path, playback: Playback) -> Played {
                 assert_eq!(picture.info().width, 64);
                 played.times_ms.push(time_ns / 1_000_000);
             }
+            Some(StreamItem::Lost { .. }) => panic!("files are not opened again"),
             Some(StreamItem::Ended { error, damage }) => {
                 (played.error, played.damage) = (error, damage);
                 assert!(worker.try_next().is_none());

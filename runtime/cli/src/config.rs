@@ -68,7 +68,7 @@ fn readers(setting: &Setting) -> String {
 
 /// Keys and passwords stay where they are: only that they are set is told.
 fn shown(name: &str, value: &Json) -> String {
-    let secret = ["KEY", "TOKEN", "PASSWORD", "SECRET"]
+    let secret = ["KEY", "TOKEN", "PASSWORD", "SECRET", "AMQP_URL"]
         .iter()
         .any(|word| name.contains(word));
     match value {
@@ -135,6 +135,7 @@ mod tests {
     #[test]
     fn secrets_are_not_shown() {
         assert_eq!(shown("LENS_API_KEY", &"abc".into()), "(set)");
+        assert_eq!(shown("INGEST_AMQP_URL", &"amqp://u:p@h".into()), "(set)");
         assert_eq!(shown("LENS_API_KEY", &Json::Null), "-");
     }
 }

@@ -8,13 +8,17 @@ use dora_node_api::futures::channel::mpsc;
 use dora_node_api::{DoraArray, DoraNode, MetadataParameters};
 use tracklens_schemas::arrow::array::ArrayRef;
 use tracklens_schemas::{
-    Credit, FrameId, Header, ImageInfo, Metadata, StreamEvent, StreamEventKind, StreamId, Value,
-    keys, stream_events,
+    Credit, Epoch, FrameId, Header, ImageInfo, Metadata, StreamEvent, StreamEventKind, StreamId,
+    Value, keys, stream_events,
 };
 
 use crate::inbox::Inbox;
+use crate::last_words::LastWords;
 use crate::outbox::Outbox;
 use crate::{metrics, wire};
+
+/// Bits of an epoch that count openings between two restarts of a node.
+const EPOCH_BITS: u32 = 20;
 
 /// The node's outputs. Outputs that the graph does not declare are not sent.
 pub struct Outputs {
@@ -59,6 +63,32 @@ impl Outputs {
             parameters,
             info.byte_len(),
             fill,
+        )?;
+        Ok(())
+    }
+
+    /// Sends bytes with this metadata; the header is added to it.
+    ///
+    /// # Errors
+    /// Where dora refuses the message.
+    pub fn bytes(
+        &mut self,
+        output: &str,
+        header: &Header,
+        mut metadata: Metadata,
+        bytes: &[u8],
+    ) -> eyre::Result<()> {
+        if !self.wanted(output) {
+            return Ok(());
+        }
+        header.write(&mut metadata);
+        self.mark(&mut metadata);
+        let parameters = wire::to_dora(&metadata);
+        self.node.send_output_raw(
+            DataId::from(output.to_string()),
+            parameters,
+            bytes.len(),
+            |out| out.copy_from_slice(bytes),
         )?;
         Ok(())
     }
@@ -137,36 +167,6 @@ impl Waker {
     }
 }
 
-/// The last word on each stream, repeated to consumers that start late.
-#[derive(Debug, Default)]
-pub(crate) struct LastWords {
-    streams: BTreeMap<StreamId, Vec<(Header, StreamEvent)>>,
-    pub(crate) exhausted: bool,
-}
-
-impl LastWords {
-    const REMEMBERED: usize = 4096;
-
-    fn keep(&mut self, header: &Header, event: &StreamEvent) {
-        let words = self.streams.entry(header.id.stream.clone()).or_default();
-        words.retain(|(old, said)| old.id.epoch == header.id.epoch && said.event != event.event);
-        words.push((header.clone(), event.clone()));
-        if self.streams.len() > Self::REMEMBERED {
-            self.streams.pop_first();
-        }
-    }
-
-    pub(crate) fn repeat(&self, outputs: &mut Outputs) -> eyre::Result<()> {
-        for (header, event) in self.streams.values().flatten() {
-            outputs.event(Some(header), event)?;
-        }
-        if self.exhausted {
-            outputs.event(None, &exhausted())?;
-        }
-        Ok(())
-    }
-}
-
 pub(crate) fn exhausted() -> StreamEvent {
     StreamEvent {
         event: StreamEventKind::Exhausted,
@@ -184,6 +184,8 @@ pub struct Context<P> {
     pub(crate) closing: Vec<(Header, StreamEvent)>,
     /// The node (a source) or all its sources have said that no stream will come any more.
     pub(crate) exhausted: bool,
+    /// All sources upstream have said that no stream will come any more.
+    pub(crate) inputs_exhausted: bool,
     pub(crate) waker: Waker,
     pub(crate) live: bool,
     pub(crate) stopping: bool,
@@ -196,10 +198,24 @@ impl<P> Context<P> {
         self.outbox.queue(header, parcel);
     }
 
-    /// Whether more of this stream should be produced now: less than a window is unacknowledged.
+    /// Whether more of this stream should be produced now: less than a window is unacknowledged, or
+    /// newer messages take the place of older ones anyway.
     #[must_use]
     pub fn room(&self, stream: &StreamId) -> bool {
-        self.live || self.outbox.room(stream)
+        !self.outbox.waits() || self.outbox.room(stream)
+    }
+
+    /// Whether the consumers have acknowledged everything of this stream up to this epoch.
+    #[must_use]
+    pub fn is_clear(&self, stream: &StreamId, epoch: Epoch) -> bool {
+        self.outbox.is_clear_up_to(stream, epoch)
+    }
+
+    /// Whether a message of this stream waits for credit. A source that can wait, too, produces
+    /// nothing then, so that nothing is dropped here in live mode.
+    #[must_use]
+    pub fn is_waiting(&self, stream: &StreamId) -> bool {
+        self.outbox.is_waiting(stream)
     }
 
     /// This frame on this input is finished with: written, or dropped on purpose. Needed from sinks
@@ -235,7 +251,7 @@ impl<P> Context<P> {
     }
 
     pub(crate) fn say(&mut self, header: &Header, event: &StreamEvent) -> eyre::Result<()> {
-        self.words.keep(header, event);
+        self.words.keep(header, event, Instant::now());
         self.outputs.event(Some(header), event)
     }
 
@@ -253,6 +269,19 @@ impl<P> Context<P> {
     #[must_use]
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// Whether all nodes upstream have said that no stream will come any more.
+    #[must_use]
+    pub fn inputs_exhausted(&self) -> bool {
+        self.inputs_exhausted
+    }
+
+    /// The first epoch of streams that this process opens anew many times: beyond every epoch that
+    /// it gave before it was restarted.
+    #[must_use]
+    pub fn first_epoch(&self) -> Epoch {
+        Epoch(self.restart_count().min(u32::MAX >> EPOCH_BITS) << EPOCH_BITS)
     }
 
     /// How often dora has restarted this node in this run: 0 the first time.

@@ -15,8 +15,9 @@ use tracklens_schemas::{
     Credit, FrameId, FrameIndex, Header, StreamEvent, StreamEventKind, credit, keys, stream_events,
 };
 
-use crate::context::{Context, LastWords, Outputs, Waker, credit_output, exhausted};
+use crate::context::{Context, Outputs, Waker, credit_output, exhausted};
 use crate::inbox::{Arrival, Inbox};
+use crate::last_words::LastWords;
 use crate::outbox::{Outbox, Policy};
 use crate::settings::{self, Resolved};
 use crate::streams::{LifeCycle, StreamChange, StreamTable};
@@ -126,7 +127,7 @@ impl<N: Node> Shell<N> {
         let inboxes = inputs
             .iter()
             .filter(|id| declared.contains(&credit_output(id)))
-            .map(|id| (id.clone(), Inbox::new(!live)))
+            .map(|id| (id.clone(), Inbox::new(!live || N::SOURCE)))
             .collect();
         let open_sources = inputs
             .iter()
@@ -150,6 +151,7 @@ impl<N: Node> Shell<N> {
             words: LastWords::default(),
             closing: Vec::new(),
             exhausted: false,
+            inputs_exhausted: false,
             waker: Waker(wake),
             live,
             stopping: false,
@@ -271,6 +273,8 @@ impl<N: Node> Shell<N> {
             Event::NodeRestarted { id } => {
                 tracing::info!(upstream = %id, "node restarted");
                 ::metrics::counter!(metrics::RESTARTS, "node" => id.to_string()).increment(1);
+                // It may be one of our consumers.
+                self.ctx.words.all_due(Instant::now());
                 self.hello_all()
             }
             Event::Stop(cause) => {
@@ -339,8 +343,7 @@ impl<N: Node> Shell<N> {
         self.last_arrival.insert(input.into(), now);
         let id = message.header.id.clone();
         if self.streams.is_over(&id.stream, id.epoch) {
-            self.repeat.insert(input.into());
-            return Ok(());
+            return self.too_late(input, &id);
         }
         if let Some(inbox) = self.ctx.inboxes.get_mut(input) {
             let start = message.metadata.bool(keys::START).unwrap_or(false);
@@ -371,6 +374,28 @@ impl<N: Node> Shell<N> {
             self.ctx.finished(input, &id);
         }
         Ok(())
+    }
+
+    /// A message of a stream that has been closed here: one that is still being worked on is a
+    /// repetition; any other is thrown away, and acknowledged so that its sender does not wait for
+    /// it.
+    fn too_late(&mut self, input: &str, id: &FrameId) -> eyre::Result<()> {
+        let Some(inbox) = self.ctx.inboxes.get_mut(input) else {
+            return Ok(());
+        };
+        match inbox.seen(&id.stream) {
+            Some((epoch, _)) if epoch == id.epoch => {
+                if inbox.arrive(id, true) == Arrival::New {
+                    inbox.done(id);
+                }
+                self.repeat.insert(input.into());
+                Ok(())
+            }
+            _ => {
+                let credit = acknowledge(self.window, id.clone());
+                self.ctx.outputs.credit(input, &credit)
+            }
+        }
     }
 
     fn bad(&mut self, input: &str, id: Option<&FrameId>, bad: &BadMessage) -> eyre::Result<()> {
@@ -422,7 +447,9 @@ impl<N: Node> Shell<N> {
                 event: change.event,
                 detail: change.detail,
             };
-            self.ctx.emit(&header, event)?;
+            if !N::SOURCE {
+                self.ctx.emit(&header, event)?;
+            }
             ::metrics::gauge!(metrics::ACTIVE_STREAMS).set(self.streams.len() as f64);
         }
         Ok(())
@@ -431,15 +458,26 @@ impl<N: Node> Shell<N> {
     fn source_exhausted(&mut self, input: &str) -> eyre::Result<()> {
         self.open_sources.remove(input);
         if self.open_sources.is_empty() {
-            self.ctx.exhausted = true;
+            self.ctx.inputs_exhausted = true;
+            self.ctx.exhausted |= !N::SOURCE;
         }
         Ok(())
     }
 
     fn credit(&mut self, consumer: &str, credit: &Credit) -> eyre::Result<()> {
-        self.ctx.outbox.credit(consumer, credit);
-        if credit.consumed.is_none() {
-            self.ctx.words.repeat(&mut self.ctx.outputs)?;
+        let newcomer = self.ctx.outbox.credit(consumer, credit);
+        if credit.consumed.is_some() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if newcomer {
+            self.ctx.words.all_due(now);
+        }
+        for (header, event) in self.ctx.words.repeat(now) {
+            self.ctx.outputs.event(Some(&header), &event)?;
+        }
+        if self.ctx.words.exhausted {
+            self.ctx.outputs.event(None, &exhausted())?;
         }
         Ok(())
     }
@@ -465,8 +503,10 @@ impl<N: Node> Shell<N> {
                 .increment(1);
             }
             for header in ctx.outbox.take_finished() {
-                for inbox in ctx.inboxes.values_mut() {
-                    inbox.done(&header.id);
+                if !N::SOURCE {
+                    for inbox in ctx.inboxes.values_mut() {
+                        inbox.done(&header.id);
+                    }
                 }
                 self.node.acknowledged(&header);
                 progress = true;
@@ -482,9 +522,13 @@ impl<N: Node> Shell<N> {
 
     fn close_clear_streams(&mut self) -> eyre::Result<()> {
         if !self.ctx.closing.is_empty() {
-            let (clear, waiting) = std::mem::take(&mut self.ctx.closing)
-                .into_iter()
-                .partition(|(header, _)| self.ctx.outbox.is_clear(&header.id.stream));
+            let (clear, waiting) =
+                std::mem::take(&mut self.ctx.closing)
+                    .into_iter()
+                    .partition(|(header, _)| {
+                        let id = &header.id;
+                        self.ctx.outbox.is_clear_up_to(&id.stream, id.epoch)
+                    });
             self.ctx.closing = waiting;
             let clear: Vec<(Header, StreamEvent)> = clear;
             for (header, event) in clear {
@@ -566,7 +610,11 @@ impl<N: Node> Shell<N> {
                 .set(age.as_secs_f64());
         }
         let changes = self.streams.due(now, seen(&self.ctx));
-        self.apply(changes)
+        self.apply(changes)?;
+        for inbox in self.ctx.inboxes.values_mut() {
+            inbox.forget_ended(|stream, epoch| self.streams.is_over(stream, epoch));
+        }
+        Ok(())
     }
 }
 

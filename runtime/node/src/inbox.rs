@@ -136,9 +136,12 @@ impl Inbox {
             .collect()
     }
 
-    /// Forgets a stream that has ended.
-    pub fn forget(&mut self, stream: &StreamId) {
-        self.cursors.remove(stream);
+    /// Forgets the streams that have ended and of which all is acknowledged.
+    pub fn forget_ended(&mut self, is_over: impl Fn(&StreamId, Epoch) -> bool) {
+        self.cursors.retain(|stream, cursor| {
+            let settled = cursor.open.is_empty() && cursor.acknowledged == cursor.seen;
+            !(settled && is_over(stream, cursor.epoch))
+        });
     }
 }
 

@@ -9,10 +9,12 @@
 //! frame once *its* consumers have. A consumer that starts, restarts or misses a frame says
 //! `hello` and gets everything unacknowledged again; [`Inbox`] drops what it has seen before.
 
+mod backoff;
 mod context;
 mod event_loop;
 mod help;
 mod inbox;
+mod last_words;
 mod logging;
 pub mod metrics;
 mod node;
@@ -22,6 +24,7 @@ pub mod settings;
 mod streams;
 mod wire;
 
+pub use backoff::Backoff;
 pub use context::{Context, Outputs, Waker};
 pub use event_loop::{run, run_with};
 pub use inbox::{Arrival, Inbox};

@@ -28,6 +28,11 @@ pub trait Node: Sized {
     const ABOUT: &'static str;
     /// Whether the node is the end of the line.
     const SINK: bool = false;
+    /// Whether the node makes the frames that it sends: from files, from the network, or, like the
+    /// decoder, from pieces of other numbers. Such a node speaks for its streams itself
+    /// ([`Context::emit`], [`Context::exhaust`]), acknowledges what comes in with
+    /// [`Context::done`], and takes every message of its data inputs in order, in live graphs too.
+    const SOURCE: bool = false;
     /// What live mode does to messages that consumers are too slow for.
     const LIVE_POLICY: Policy = Policy::Reliable;
     /// The settings the node reads, from the table in [`crate::settings`].

@@ -128,6 +128,30 @@ impl<P> Outbox<P> {
             .is_none_or(|lane| lane.entries.len() < self.window)
     }
 
+    /// Whether a slow consumer makes producers wait, rather than lose messages.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.policy == Policy::Reliable
+    }
+
+    /// Whether a message of this stream is still to be sent.
+    #[must_use]
+    pub fn is_waiting(&self, stream: &StreamId) -> bool {
+        self.lanes
+            .get(stream)
+            .is_some_and(|lane| lane.sent < lane.entries.len())
+    }
+
+    /// Whether everything queued for this stream up to this epoch has been acknowledged.
+    #[must_use]
+    pub fn is_clear_up_to(&self, stream: &StreamId, epoch: Epoch) -> bool {
+        self.lanes.get(stream).is_none_or(|lane| {
+            lane.entries
+                .front()
+                .is_none_or(|oldest| oldest.header.id.epoch > epoch)
+        })
+    }
+
     /// Whether everything queued for this stream has been acknowledged.
     #[must_use]
     pub fn is_clear(&self, stream: &StreamId) -> bool {
@@ -189,11 +213,12 @@ impl<P> Outbox<P> {
             .map(|(stream, _)| stream.clone())
     }
 
-    /// Takes in what a consumer says.
-    pub fn credit(&mut self, consumer: &str, credit: &Credit) {
+    /// Takes in what a consumer says. Whether it had not been heard before, or was gone.
+    pub fn credit(&mut self, consumer: &str, credit: &Credit) -> bool {
         let Some(known) = self.consumers.get_mut(consumer) else {
-            return;
+            return false;
         };
+        let newcomer = known.gone || !known.ready;
         known.gone = false;
         known.window = credit.window.max(1) as usize;
         match &credit.consumed {
@@ -210,6 +235,7 @@ impl<P> Outbox<P> {
                 self.rewind(consumer);
             }
         }
+        newcomer
     }
 
     /// Every stream of which this consumer has not acknowledged all will be sent again from the
@@ -271,6 +297,9 @@ impl<P> Outbox<P> {
     pub fn forget(&mut self, stream: &StreamId) {
         if self.is_clear(stream) {
             self.lanes.remove(stream);
+            for consumer in self.consumers.values_mut() {
+                consumer.acknowledged.remove(stream);
+            }
         }
     }
 

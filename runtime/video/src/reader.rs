@@ -16,6 +16,7 @@ use tracklens_schemas::PixelEncoding;
 
 mod open;
 
+use crate::hardware::{self, Hwaccel};
 use crate::picture::encoding_of;
 use crate::scaler::Scaler;
 use crate::stop::{StopHandle, Watch};
@@ -35,6 +36,10 @@ pub struct ReaderOptions {
     /// How long a network source may say nothing, while opening and between frames. Files have no
     /// limit.
     pub timeout: Duration,
+    /// No picture waits for the next only so that threads have work.
+    pub low_delay: bool,
+    /// Decoding on a device.
+    pub hwaccel: Hwaccel,
     /// Stops the reader from outside.
     pub stop: StopHandle,
 }
@@ -44,6 +49,8 @@ impl Default for ReaderOptions {
         Self {
             threads: 0,
             timeout: Duration::from_secs(10),
+            low_delay: false,
+            hwaccel: Hwaccel::None,
             stop: StopHandle::default(),
         }
     }
@@ -266,6 +273,16 @@ impl Reader {
         }
         let pts_ns = self.timeline.next(frame.timestamp());
         let keyframe = frame.is_key();
+        let frame = match hardware::to_memory(frame) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.damage.packet(|| {
+                    format!("frame {number} cannot be fetched from the device: {error}")
+                });
+                self.error_in_a_row(&error)?;
+                return Ok(None);
+            }
+        };
         let (frame, encoding) = match encoding_of(&frame) {
             Some(encoding) => (frame, encoding),
             None => (

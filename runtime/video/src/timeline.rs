@@ -30,6 +30,11 @@ impl Timeline {
         }
     }
 
+    /// Frames without a timestamp follow the one before in this time from now on.
+    pub(crate) fn set_period(&mut self, period_ns: i64) {
+        self.period_ns = period_ns.max(1);
+    }
+
     /// The time of the next frame in presentation order.
     pub(crate) fn next(&mut self, ticks: Option<i64>) -> i64 {
         let following = self

@@ -259,6 +259,7 @@ fn a_silent_server_is_given_up_and_a_stop_is_heard() {
         timeout: Duration::from_secs(3600),
         stop: stop.clone(),
         threads: 1,
+        ..ReaderOptions::default()
     };
     let url = format!("http://127.0.0.1:{port}/x.mp4");
     let reading = std::thread::spawn(move || Reader::open(&url, options).err().unwrap());

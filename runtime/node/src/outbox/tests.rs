@@ -183,7 +183,9 @@ proptest! {
                                 outbox.credit("credit_a", &Credit { window: 100, consumed: Some(id) });
                             }
                         }
-                        Arrival::Gap => outbox.credit("credit_a", &hello()),
+                        Arrival::Gap => {
+                            outbox.credit("credit_a", &hello());
+                        }
                     }
                 }
                 Step::Lose if !on_their_way.is_empty() => {
@@ -203,7 +205,9 @@ proptest! {
                     on_their_way.clear();
                     outbox.credit("credit_a", &hello());
                 }
-                Step::Hello if open.is_empty() => outbox.credit("credit_a", &hello()),
+                Step::Hello if open.is_empty() => {
+ outbox.credit("credit_a", &hello());
+}
                 _ => {}
             }
             for header in outbox.take_finished() {

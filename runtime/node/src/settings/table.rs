@@ -83,6 +83,7 @@ use self::Default::{All, None as Unset, PerProfile};
 
 const BUFFER: &[&str] = &["buffer"];
 const DECODER: &[&str] = &["decoder"];
+const INGEST: &[&str] = &["ingest"];
 const IOU_TRACKER: &[&str] = &["iou-tracker"];
 const PROMPT_GENERATOR: &[&str] = &["prompt-generator"];
 const PUBLISHER: &[&str] = &["publisher"];
@@ -528,6 +529,118 @@ pub static TABLE: &[Setting] = &[
         All("0"),
         DECODER,
         "decoding threads per stream; 0 lets FFmpeg choose",
+    ),
+    row(
+        "DECODER_HWACCEL",
+        Kind::Text,
+        All("none"),
+        DECODER,
+        "decoding hardware: none, auto, or FFmpeg's name of a device (cuda, vaapi, qsv ...)",
+    ),
+    row(
+        "SOURCE_TIMEOUT_SECONDS",
+        number(1.0, 3600.0),
+        All("10"),
+        DECODER,
+        "how long a network source may say nothing before it counts as lost",
+    ),
+    row(
+        "SOURCE_RECONNECT",
+        Kind::OneOf(&["auto", "true", "false"]),
+        All("auto"),
+        DECODER,
+        "open a network source again when it is lost; auto: in live graphs",
+    ),
+    // Video that is sent to us.
+    row(
+        "INGEST_WEBSOCKET",
+        Kind::Bool,
+        All("true"),
+        INGEST,
+        "serve ws://HOST:PORT/streams/{stream_id}",
+    ),
+    row(
+        "INGEST_HOST",
+        Kind::Text,
+        All("0.0.0.0"),
+        INGEST,
+        "address to listen on; without INGEST_TOKEN always 127.0.0.1",
+    ),
+    row(
+        "INGEST_PORT",
+        Kind::Integer {
+            min: 0,
+            max: 65_535,
+        },
+        All("8765"),
+        INGEST,
+        "port of the WebSocket server; 0: any free one (it is logged)",
+    ),
+    row(
+        "INGEST_TOKEN",
+        Kind::Text,
+        Unset,
+        INGEST,
+        "what senders must show; set it in the environment, not in a graph",
+    ),
+    row(
+        "INGEST_TLS_CERT",
+        Kind::Path,
+        Unset,
+        INGEST,
+        "certificate chain (PEM): serve wss:// instead of ws://; with INGEST_TLS_KEY",
+    ),
+    row(
+        "INGEST_TLS_KEY",
+        Kind::Path,
+        Unset,
+        INGEST,
+        "private key (PEM) of INGEST_TLS_CERT",
+    ),
+    row(
+        "INGEST_AMQP_URL",
+        Kind::Text,
+        Unset,
+        INGEST,
+        "broker to take chunks from (amqp:// or amqps://); set it in the environment, not in a graph",
+    ),
+    row(
+        "INGEST_AMQP_QUEUE",
+        Kind::Text,
+        All("tracklens.chunks"),
+        INGEST,
+        "queue to take chunks from; declared (durable) where there is none",
+    ),
+    row(
+        "INGEST_AMQP_PREFETCH",
+        Kind::Integer {
+            min: 1,
+            max: 65_535,
+        },
+        All("64"),
+        INGEST,
+        "messages taken from the broker and not acknowledged",
+    ),
+    row(
+        "INGEST_MAX_MESSAGE_MB",
+        number(0.001, 256.0),
+        All("8"),
+        INGEST,
+        "largest message in MiB; a larger one ends its stream (WebSocket) or is rejected (AMQP)",
+    ),
+    row(
+        "INGEST_MAX_RATE_MBIT",
+        number(0.01, 10_000.0),
+        All("100"),
+        INGEST,
+        "megabits per second and WebSocket, each message counted 1 KiB longer; faster ones are read slower",
+    ),
+    row(
+        "INGEST_MAX_STREAMS",
+        Kind::Integer { min: 1, max: 4096 },
+        All("64"),
+        INGEST,
+        "streams at once",
     ),
 ];
 

@@ -8,7 +8,7 @@ use super::{
     CodecContext, Dictionary, Error, Input, Phase, Rational, Reader, ReaderOptions, Scaler,
     Timeline, VideoInfo, Watch, decoder,
 };
-use crate::{Damage, VideoError, ffmpeg, url};
+use crate::{Damage, VideoError, codec_context, ffmpeg, url};
 
 /// Frame rate where a stream does not say its own.
 const USUAL_FPS: (u32, u32) = (25, 1);
@@ -51,7 +51,7 @@ pub(super) fn open(address: &str, options: ReaderOptions) -> Result<Reader, Vide
             url: shown,
         });
     }
-    let (stream, decoder) = open_decoder(&input, &shown, &container, options.threads)?;
+    let (stream, decoder) = open_decoder(&input, &shown, &container, &options)?;
     let (info, counted_frames, timeline) = describe(&input, stream, &decoder, container);
     if info.width == 0 || info.height == 0 {
         let reason = format!("{} data without a single complete picture", info.codec);
@@ -173,7 +173,7 @@ fn open_decoder(
     input: &Input,
     shown: &str,
     container: &str,
-    threads: usize,
+    options: &ReaderOptions,
 ) -> Result<(usize, decoder::Video), VideoError> {
     let url = || shown.to_string();
     let Some(stream) = input.streams().best(media::Type::Video) else {
@@ -207,21 +207,25 @@ fn open_decoder(
         url: url(),
         reason: format!("{} decoder: {error}", id.name()),
     };
-    let mut decoder = CodecContext::from_parameters(parameters)
-        .map_err(failed)?
-        .decoder();
-    decoder.set_packet_time_base(stream.time_base());
-    let mut dictionary = Dictionary::new();
-    let threads = if threads == 0 {
-        "auto".into()
-    } else {
-        threads.to_string()
-    };
-    dictionary.set("threads", &threads);
-    let decoder = decoder
-        .open_as_with(codec, dictionary)
-        .and_then(decoder::Opened::video)
-        .map_err(failed)?;
+    let context = CodecContext::from_parameters(parameters).map_err(failed)?;
+    let ReaderOptions {
+        threads,
+        low_delay,
+        hwaccel,
+        ..
+    } = options;
+    let decoder = codec_context::open(
+        context,
+        codec,
+        *threads,
+        *low_delay,
+        hwaccel,
+        None,
+        |decoder| {
+            decoder.set_packet_time_base(stream.time_base());
+        },
+    )
+    .map_err(failed)?;
     Ok((stream.index(), decoder))
 }
 

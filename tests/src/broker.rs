@@ -1,0 +1,135 @@
+//! A RabbitMQ of our own: own ports, own folder, gone with the test.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A port that nobody uses.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address").port()
+}
+
+/// A broker, running or not.
+#[derive(Debug)]
+pub struct Broker {
+    folder: tempfile::TempDir,
+    port: u16,
+    distribution_port: u16,
+    epmd_port: u16,
+    child: Option<Child>,
+}
+
+impl Broker {
+    /// Starts a broker; `None`, said on standard error, where RabbitMQ is not installed.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let Some(server) = server() else {
+            eprintln!("skipped: there is no rabbitmq-server here (make setup)");
+            return None;
+        };
+        let mut broker = Self {
+            folder: tempfile::tempdir().expect("a temporary folder"),
+            port: free_port(),
+            distribution_port: free_port(),
+            epmd_port: free_port(),
+            child: None,
+        };
+        broker.start_again(&server);
+        Some(broker)
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    fn start_again(&mut self, server: &PathBuf) {
+        let folder = self.folder.path();
+        let at = |name: &str| folder.join(name);
+        std::fs::write(at("plugins"), "[].\n").expect("plugins");
+        std::fs::write(at("rabbitmq.conf"), "").expect("rabbitmq.conf");
+        let log = std::fs::File::create(at("broker.log")).expect("broker.log");
+        let child = Command::new(server)
+            .env("HOME", folder)
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODENAME", format!("test{}@localhost", self.port))
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+            .env("RABBITMQ_MNESIA_BASE", at("data"))
+            .env("RABBITMQ_LOG_BASE", at("log"))
+            .env("RABBITMQ_LOGS", "-")
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
+            .env("RABBITMQ_CONFIG_FILE", at("rabbitmq"))
+            .env("RABBITMQ_PID_FILE", at("pid"))
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +sbwt none")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("broker.log"))
+            .stderr(log)
+            .spawn()
+            .expect("rabbitmq-server starts");
+        self.child = Some(child);
+        let start = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let log = std::fs::read_to_string(at("broker.log")).unwrap_or_default();
+            assert!(
+                start.elapsed() < Duration::from_secs(90),
+                "no broker:\n{log}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Stops the broker in order, as a restart of its machine would, and starts it again on the same
+    /// data.
+    pub fn restart(&mut self) {
+        self.stop("-TERM");
+        self.start_again(&server().expect("it was there before"));
+    }
+
+    fn stop(&mut self, signal: &str) {
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        // The script has replaced itself by, or waits for, the machine with the pid in the file.
+        let pid = std::fs::read_to_string(self.folder.path().join("pid")).unwrap_or_default();
+        let _status = Command::new("kill").args([signal, pid.trim()]).status();
+        let start = Instant::now();
+        while child
+            .try_wait()
+            .expect("the child can be waited for")
+            .is_none()
+        {
+            if start.elapsed() > Duration::from_secs(20) {
+                let _gone = child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.stop("-KILL");
+        let _status = Command::new("epmd")
+            .args(["-port", &self.epmd_port.to_string(), "-kill"])
+            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+/// The server's own script. (The one on the PATH changes to the user rabbitmq.)
+fn server() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/rabbitmq/lib").ok()?;
+    versions
+        .flatten()
+        .map(|version| version.path().join("sbin/rabbitmq-server"))
+        .find(|path| path.is_file())
+}
