@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::datatypes::{DataType, UInt32Type};
 
 use crate::columns::{no_nulls, wrong_type};
-use crate::{FrameId, Header, Metadata, SchemaError, Value, keys};
+use crate::{FrameId, Header, Metadata, SchemaError, Shard, Value, keys};
 
 /// One credit message.
 ///
@@ -19,6 +19,8 @@ pub struct Credit {
     pub window: u32,
     /// The last frame consumed of a stream; `None` is `hello`.
     pub consumed: Option<FrameId>,
+    /// In a `hello`: the receiver takes only this part of the streams, and acknowledges no other.
+    pub shard: Option<Shard>,
 }
 
 /// The Arrow type: one `UInt32`, the window.
@@ -40,6 +42,9 @@ impl Credit {
             }
             .write(&mut metadata),
             None => metadata.insert(keys::HELLO, Value::Bool(true)),
+        }
+        if let Some(shard) = self.shard {
+            metadata.insert(keys::SHARD, Value::Text(shard.to_string()));
         }
         (Arc::new(UInt32Array::from(vec![self.window])), metadata)
     }
@@ -65,7 +70,23 @@ pub fn decode(array: &dyn Array, metadata: &Metadata) -> Result<Credit, SchemaEr
         Ok(true) => None,
         _ => Some(Header::read(metadata)?.id),
     };
-    Ok(Credit { window, consumed })
+    let shard = match metadata.get(keys::SHARD) {
+        Some(_) => Some(shard(metadata.text(keys::SHARD)?)?),
+        None => None,
+    };
+    Ok(Credit {
+        window,
+        consumed,
+        shard,
+    })
+}
+
+fn shard(text: &str) -> Result<Shard, SchemaError> {
+    text.parse().map_err(|_| SchemaError::OutOfRange {
+        field: keys::SHARD,
+        expected: "i/n with i from 0 to n-1".into(),
+        found: text.chars().take(64).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -83,6 +104,7 @@ mod tests {
                     epoch: crate::Epoch(2),
                     frame: crate::FrameIndex(41),
                 }),
+                shard: Some("1/3".parse().unwrap()),
             };
             let (array, metadata) = credit.encode();
             assert_eq!(decode(&array, &metadata), Ok(credit));
@@ -96,5 +118,9 @@ mod tests {
         assert!(decode(&two, &metadata).is_err());
         let one: ArrayRef = Arc::new(UInt32Array::from(vec![1]));
         assert!(decode(&one, &metadata).is_err(), "no header and no hello");
+        let mut metadata = Metadata::default();
+        metadata.insert(keys::HELLO, Value::Bool(true));
+        metadata.insert(keys::SHARD, Value::Text("3/3".into()));
+        assert!(decode(&one, &metadata).is_err(), "no such shard");
     }
 }

@@ -13,6 +13,7 @@ mod image;
 pub mod jsonl;
 mod metadata;
 pub mod rle;
+mod shard;
 
 pub mod boxes2d;
 pub mod chunks;
@@ -38,6 +39,7 @@ pub use image::{Image, ImageInfo, PixelEncoding};
 pub use metadata::{Header, Metadata, Value, keys};
 pub use prompts::{Prompt, PromptsInfo};
 pub use rle::{Mask, RleError};
+pub use shard::{Shard, ShardError};
 pub use stream_events::{StreamEvent, StreamEventKind};
 pub use tracks::{Track, TrackState, TracksInfo, TracksStatus};
 

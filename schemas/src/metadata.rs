@@ -50,6 +50,8 @@ pub mod keys {
     pub const START: &str = "start";
     /// A credit message of a receiver that knows nothing (bool).
     pub const HELLO: &str = "hello";
+    /// The part of all streams that the receiver takes (text); left out: all.
+    pub const SHARD: &str = "shard";
 }
 
 /// A metadata value.

@@ -183,6 +183,12 @@ impl Run {
     /// Processes of this run with this program name.
     #[must_use]
     pub fn pids(&self, program: &str) -> Vec<u32> {
+        self.pids_with(program, "")
+    }
+
+    /// Those of them whose environment has this text.
+    #[must_use]
+    pub fn pids_with(&self, program: &str, variable: &str) -> Vec<u32> {
         let mark = format!("OUT_DIR={}\0", self.output().folder().display());
         let mut pids = Vec::new();
         for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
@@ -191,7 +197,8 @@ impl Run {
             };
             let exe = std::fs::read_link(entry.path().join("exe")).unwrap_or_default();
             let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-            let ours = String::from_utf8_lossy(&environ).contains(&mark);
+            let environ = String::from_utf8_lossy(&environ);
+            let ours = environ.contains(&mark) && environ.contains(variable);
             if ours && exe.file_name().is_some_and(|name| name == program) {
                 pids.push(pid);
             }
@@ -214,7 +221,12 @@ impl Run {
 
     /// kill -9 on a node, which must be running.
     pub fn kill(&self, program: &str) {
-        let pids = self.pids(program);
+        self.kill_with(program, "");
+    }
+
+    /// The same, where several run the same program: the one whose environment has this text.
+    pub fn kill_with(&self, program: &str, variable: &str) {
+        let pids = self.pids_with(program, variable);
         assert_eq!(
             pids.len(),
             1,

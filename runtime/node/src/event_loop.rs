@@ -12,7 +12,8 @@ use dora_node_api::{DoraArray, DoraNode, Event, EventStream, TryRecvError};
 use eyre::WrapErr;
 use futures_timer::Delay;
 use tracklens_schemas::{
-    Credit, FrameId, FrameIndex, Header, StreamEvent, StreamEventKind, credit, keys, stream_events,
+    Credit, FrameId, FrameIndex, Header, Shard, StreamEvent, StreamEventKind, StreamId, credit,
+    keys, stream_events,
 };
 
 use crate::context::{Context, Outputs, Waker, credit_output, exhausted};
@@ -36,6 +37,7 @@ const SETTINGS: &[&str] = &[
     "METRICS_PORT",
     "STREAM_STALE_TIMEOUT_SECONDS",
     "STREAM_CLEANUP_TIMEOUT_SECONDS",
+    "SHARD",
 ];
 
 #[derive(serde::Deserialize)]
@@ -47,6 +49,7 @@ struct LoopSettings {
     metrics_port: u16,
     stream_stale_timeout_seconds: f64,
     stream_cleanup_timeout_seconds: f64,
+    shard: Option<Shard>,
 }
 
 /// The `main` of every node.
@@ -97,6 +100,8 @@ struct Shell<N: Node> {
     events: EventStream,
     woken: mpsc::Receiver<()>,
     streams: StreamTable,
+    /// The part of all streams that this node takes.
+    shard: Option<Shard>,
     window: u32,
     last_arrival: BTreeMap<String, Instant>,
     /// Inputs whose acknowledgements must be repeated: their senders resend what we have.
@@ -171,6 +176,7 @@ impl<N: Node> Shell<N> {
                 stale_after: seconds(own.stream_stale_timeout_seconds),
                 close_after: live.then(|| seconds(own.stream_cleanup_timeout_seconds)),
             }),
+            shard: own.shard,
             window: u32::try_from(own.flow_window).unwrap_or(u32::MAX),
             last_arrival: BTreeMap::new(),
             repeat: BTreeSet::new(),
@@ -319,6 +325,7 @@ impl<N: Node> Shell<N> {
                     continue;
                 }
                 match &header {
+                    Ok(header) if !self.owns(&header.id.stream) => {}
                     Ok(header) => self.stream_event(header, &row)?,
                     Err(error) => self.bad(&id, None, &error.clone().into())?,
                 }
@@ -338,8 +345,16 @@ impl<N: Node> Shell<N> {
         }
     }
 
+    /// Whether a stream belongs to this node.
+    fn owns(&self, stream: &StreamId) -> bool {
+        self.shard.is_none_or(|shard| shard.owns(stream))
+    }
+
     fn message(&mut self, input: &str, message: Message) -> eyre::Result<()> {
         let now = Instant::now();
+        if !self.owns(&message.header.id.stream) {
+            return Ok(());
+        }
         self.last_arrival.insert(input.into(), now);
         let id = message.header.id.clone();
         if self.streams.is_over(&id.stream, id.epoch) {
@@ -587,6 +602,7 @@ impl<N: Node> Shell<N> {
         let hello = Credit {
             window: self.window,
             consumed: None,
+            shard: self.shard,
         };
         self.ctx.outputs.credit(input, &hello)
     }
@@ -629,7 +645,7 @@ fn is_over(exhausted: bool, passes_ends_on: bool, has_consumers: bool) -> bool {
 /// The last frame that any input has seen of a stream.
 fn seen<P>(
     ctx: &Context<P>,
-) -> impl Fn(&tracklens_schemas::StreamId) -> Option<(tracklens_schemas::Epoch, FrameIndex)> {
+) -> impl Fn(&StreamId) -> Option<(tracklens_schemas::Epoch, FrameIndex)> {
     move |stream| {
         ctx.inboxes
             .values()
@@ -642,6 +658,7 @@ fn acknowledge(window: u32, id: FrameId) -> Credit {
     Credit {
         window,
         consumed: Some(id),
+        shard: None,
     }
 }
 

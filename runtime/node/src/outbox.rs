@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use tracklens_schemas::{Credit, Epoch, FrameId, FrameIndex, Header, StreamId};
+use tracklens_schemas::{Credit, Epoch, FrameId, FrameIndex, Header, Shard, StreamId};
 
 /// What happens to a message when consumers cannot keep up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -28,12 +28,19 @@ struct Consumer {
     ready: bool,
     gone: bool,
     window: usize,
+    /// The part of all streams that it takes.
+    shard: Option<Shard>,
     acknowledged: BTreeMap<StreamId, (Epoch, FrameIndex)>,
 }
 
 impl Consumer {
+    fn takes(&self, stream: &StreamId) -> bool {
+        self.shard.is_none_or(|shard| shard.owns(stream))
+    }
+
     fn has(&self, id: &FrameId) -> bool {
         self.gone
+            || !self.takes(&id.stream)
             || self
                 .acknowledged
                 .get(&id.stream)
@@ -174,22 +181,26 @@ impl<P> Outbox<P> {
 
     /// The next message to send, marked as sent; streams take turns.
     ///
-    /// `None` while nothing waits, a consumer has not said hello yet, or the window is full.
+    /// `None` while nothing waits, a consumer has not said hello yet, or the windows of all consumers
+    /// that take what waits are full.
     pub fn next_to_send(&mut self) -> Option<Sending<'_, P>> {
+        let mut full = Vec::new();
         if self.policy != Policy::Free {
-            let mut window = self.window;
             for consumer in self.consumers.values().filter(|c| !c.gone) {
                 if !consumer.ready {
                     return None;
                 }
-                window = window.min(consumer.window);
-            }
-            let on_their_way: usize = self.lanes.values().map(|lane| lane.sent).sum();
-            if self.has_consumers() && on_their_way >= window {
-                return None;
+                let lanes = self.lanes.iter();
+                let on_their_way: usize = lanes
+                    .filter(|(stream, lane)| lane.sent > 0 && consumer.takes(stream))
+                    .map(|(_, lane)| lane.sent)
+                    .sum();
+                if on_their_way >= self.window.min(consumer.window) {
+                    full.push(consumer);
+                }
             }
         }
-        let stream = self.next_stream()?;
+        let stream = self.next_stream(&full)?;
         self.last_served = Some(stream.clone());
         let lane = self.lanes.get_mut(&stream)?;
         lane.sent += 1;
@@ -201,8 +212,11 @@ impl<P> Outbox<P> {
         })
     }
 
-    fn next_stream(&self) -> Option<StreamId> {
-        let waiting = |(_, lane): &(&StreamId, &Lane<P>)| lane.sent < lane.entries.len();
+    /// The next stream of which something waits that none of the `full` consumers takes.
+    fn next_stream(&self, full: &[&Consumer]) -> Option<StreamId> {
+        let waiting = |(stream, lane): &(&StreamId, &Lane<P>)| {
+            lane.sent < lane.entries.len() && !full.iter().any(|c| c.takes(stream))
+        };
         let after = self.last_served.as_ref().and_then(|last| {
             self.lanes
                 .range::<StreamId, _>((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded))
@@ -232,6 +246,7 @@ impl<P> Outbox<P> {
             }
             None => {
                 known.ready = true;
+                known.shard = credit.shard;
                 self.rewind(consumer);
             }
         }
@@ -246,7 +261,8 @@ impl<P> Outbox<P> {
         let Some(consumer) = self.consumers.get(consumer) else {
             return;
         };
-        for lane in self.lanes.values_mut() {
+        let lanes = self.lanes.iter_mut();
+        for (_, lane) in lanes.filter(|(stream, _)| consumer.takes(stream)) {
             if self.policy == Policy::Newest {
                 for entry in lane.entries.drain(..lane.sent) {
                     self.finished.push(entry.header);

@@ -22,6 +22,7 @@ fn hello() -> Credit {
     Credit {
         window: 100,
         consumed: None,
+        shard: None,
     }
 }
 
@@ -29,6 +30,7 @@ fn consumed(header: &Header) -> Credit {
     Credit {
         window: 100,
         consumed: Some(header.id.clone()),
+        shard: None,
     }
 }
 
@@ -180,7 +182,7 @@ proptest! {
                         Arrival::New => open.push(id),
                         Arrival::Duplicate => {
                             for id in inbox.acknowledgements() {
-                                outbox.credit("credit_a", &Credit { window: 100, consumed: Some(id) });
+                                outbox.credit("credit_a", &Credit { window: 100, consumed: Some(id), shard: None });
                             }
                         }
                         Arrival::Gap => {
@@ -196,7 +198,7 @@ proptest! {
                     inbox.done(&id);
                     finished.push(id.frame.0);
                     for id in inbox.take_acknowledgements() {
-                        outbox.credit("credit_a", &Credit { window: 100, consumed: Some(id) });
+                        outbox.credit("credit_a", &Credit { window: 100, consumed: Some(id), shard: None });
                     }
                 }
                 Step::Kill => {
@@ -236,4 +238,43 @@ proptest! {
             prop_assert!(pair[1] <= pair[0] + 1, "skipped a frame: {finished:?}");
         }
     }
+}
+
+#[test]
+fn a_consumer_that_is_stuck_holds_back_only_its_own_part_of_the_streams() {
+    let part = |index: u32| Credit {
+        shard: Some(format!("{index}/2").parse().unwrap()),
+        ..hello()
+    };
+    let mut outbox = outbox(Policy::Reliable, 2, &["credit_a", "credit_b"]);
+    outbox.credit("credit_a", &part(0));
+    outbox.credit("credit_b", &part(1));
+    let names: Vec<String> = (0..8).map(|at| format!("camera-{at}")).collect();
+    for frame in 0..4 {
+        names
+            .iter()
+            .for_each(|name| outbox.queue(header(name, frame), ()));
+    }
+    let of_b = |stream: &StreamId| part(1).shard.is_some_and(|shard| shard.owns(stream));
+    let mut seen = 0;
+    // The first never acknowledges anything.
+    loop {
+        let sent: Vec<Header> =
+            std::iter::from_fn(|| outbox.next_to_send().map(|s| s.header.clone())).collect();
+        let taken: Vec<&Header> = sent.iter().filter(|h| of_b(&h.id.stream)).collect();
+        if taken.is_empty() {
+            break;
+        }
+        for header in taken {
+            outbox.credit("credit_b", &consumed(header));
+            seen += 1;
+        }
+        outbox.take_finished();
+    }
+    let streams_of_b = names.iter().filter(|name| of_b(&name.parse().unwrap()));
+    assert_eq!(seen, 4 * streams_of_b.count());
+    assert_eq!(
+        outbox.lanes.values().map(|lane| lane.sent).sum::<usize>(),
+        2
+    );
 }

@@ -1,6 +1,7 @@
 //! What a setting's text may be, and how it becomes a value.
 
 use serde_json::Value as Json;
+use tracklens_schemas::Shard;
 
 /// The accepted values of one setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,6 +34,8 @@ pub enum Kind {
     Text,
     /// A file or folder.
     Path,
+    /// One of n parts of all streams, `i/n`.
+    Shard,
 }
 
 /// A parsed value, with a warning where one is due.
@@ -67,6 +70,7 @@ impl Kind {
             }
             Self::Text => "text".into(),
             Self::Path => "a path".into(),
+            Self::Shard => "i/n with i from 0 to n-1".into(),
         }
     }
 
@@ -131,6 +135,7 @@ impl Kind {
                 plain(list.into())
             }
             Self::Text | Self::Path => plain(text.into()),
+            Self::Shard => plain(text.parse::<Shard>().ok()?.to_string().into()),
         }
     }
 }

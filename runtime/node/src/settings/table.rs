@@ -138,6 +138,13 @@ pub static TABLE: &[Setting] = &[
         &[],
         "a stale stream is closed after this long without frames (live)",
     ),
+    row(
+        "SHARD",
+        Kind::Shard,
+        Unset,
+        &[],
+        "the part of all streams that this instance takes, of several in one graph: 0/2 and 1/2 (graphs/scaled.yml)",
+    ),
     // Frames.
     row(
         "TARGET_FPS",
