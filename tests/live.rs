@@ -194,6 +194,35 @@ fn two_hundred_streams_are_opened_and_abandoned_and_nothing_is_left_of_them() {
     stop(run);
 }
 
+#[test]
+fn killed_nodes_take_up_the_stream_in_a_new_epoch() {
+    let coded = Coded::made("h264", "160x120", 100);
+    let (mut run, port) = start(Graph::live_but_lossless());
+    let frames = |run: &mut Run, epoch: u32| {
+        run.wait_until(&format!("frames of epoch {epoch}"), |output| {
+            output.told("cam", "epoch") == json!(epoch)
+                && output.told("cam", "frames").as_u64().unwrap_or(0) > 0
+        });
+    };
+    let mut sender = Sender::connect(port, "/streams/cam");
+    sender.send_all(&coded);
+    frames(&mut run, 0);
+    run.kill("tracklens-decoder");
+    // The connection stays; the decoder begins anew at a keyframe.
+    sender.send_all(&coded);
+    frames(&mut run, 1);
+    run.kill("tracklens-ingest");
+    assert_eq!(sender.close_code(), None);
+    // Beyond every epoch that the killed ingest may have given.
+    let epoch = (1 << 20) + 1;
+    let mut sender = Sender::connect(port, "/streams/cam");
+    sender.send_all(&coded);
+    sender.close();
+    assert_eq!(frames_of(&mut run, "cam", epoch), 100, "{}", run.log());
+    run.output().assert_rows_once_and_in_order();
+    stop(run);
+}
+
 /// Publishes to the queue with confirmation, as somebody who must not lose anything does.
 async fn publish(channel: &Channel, queue: &str, headers: FieldTable, body: &[u8]) -> bool {
     let properties = BasicProperties::default()
