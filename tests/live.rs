@@ -175,7 +175,6 @@ fn two_hundred_streams_are_opened_and_abandoned_and_nothing_is_left_of_them() {
         std::thread::sleep(Duration::from_millis(500));
         after = memory(&run);
     }
-    println!("MiB before {before:.1?}, after {after:.1?}");
     assert!(
         is_back(&after),
         "MiB before {before:.1?}, after {after:.1?}"
