@@ -153,13 +153,15 @@ fn two_hundred_streams_are_opened_and_abandoned_and_nothing_is_left_of_them() {
             (0..count).rev().all(closed)
         });
     };
-    // As many as there may be at once, so that everything is as large as it gets.
-    round(&mut run, "before", 100);
+    // As many as there may be at once, and again, until heaps are as large and as full of holes as
+    // they get: what is tested is that streams leave nothing behind.
+    round(&mut run, "warm", 150);
+    round(&mut run, "warmer", 150);
     let memory = |run: &Run| NODES.map(|node| run.resident(node));
     let before = memory(&run);
     round(&mut run, "abandoned", 200);
-    // The tracker's many small vectors leave holes in the heap, which are used again, not given back.
-    let limits = [1.1, 1.1, 1.1, 1.4];
+    // The tracker's heap follows the most streams that were open at once, which varies by chance.
+    let limits = [1.1, 1.1, 1.1, 1.5];
     let is_back = |after: &[f64; 4]| {
         let of_before = after
             .iter()
@@ -175,7 +177,6 @@ fn two_hundred_streams_are_opened_and_abandoned_and_nothing_is_left_of_them() {
         std::thread::sleep(Duration::from_millis(500));
         after = memory(&run);
     }
-    println!("MiB before {before:.1?}, after {after:.1?}");
     assert!(
         is_back(&after),
         "MiB before {before:.1?}, after {after:.1?}"
@@ -191,6 +192,35 @@ fn two_hundred_streams_are_opened_and_abandoned_and_nothing_is_left_of_them() {
     let newer = Sender::connect(port, "/streams/twice");
     assert_eq!(older.close_code(), Some(REPLACED));
     newer.close();
+    stop(run);
+}
+
+#[test]
+fn killed_nodes_take_up_the_stream_in_a_new_epoch() {
+    let coded = Coded::made("h264", "160x120", 100);
+    let (mut run, port) = start(Graph::live_but_lossless());
+    let frames = |run: &mut Run, epoch: u32| {
+        run.wait_until(&format!("frames of epoch {epoch}"), |output| {
+            output.told("cam", "epoch") == json!(epoch)
+                && output.told("cam", "frames").as_u64().unwrap_or(0) > 0
+        });
+    };
+    let mut sender = Sender::connect(port, "/streams/cam");
+    sender.send_all(&coded);
+    frames(&mut run, 0);
+    run.kill("tracklens-decoder");
+    // The connection stays; the decoder begins anew at a keyframe.
+    sender.send_all(&coded);
+    frames(&mut run, 1);
+    run.kill("tracklens-ingest");
+    assert_eq!(sender.close_code(), None);
+    // Beyond every epoch that the killed ingest may have given.
+    let epoch = (1 << 20) + 1;
+    let mut sender = Sender::connect(port, "/streams/cam");
+    sender.send_all(&coded);
+    sender.close();
+    assert_eq!(frames_of(&mut run, "cam", epoch), 100, "{}", run.log());
+    run.output().assert_rows_once_and_in_order();
     stop(run);
 }
 

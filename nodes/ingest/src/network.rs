@@ -219,4 +219,34 @@ mod tests {
         assert_eq!(at("0.0.0.0", Some("t")), "0.0.0.0");
         assert!(address(&server("localhost", None)).is_err());
     }
+
+    fn refusal(server: Option<Server>) -> String {
+        let config = Config {
+            server,
+            broker: None,
+            doors: Doors::new(1),
+            memory: 1,
+        };
+        Network::start(config, || {}).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_cannot_work_is_said_before_the_first_connection() {
+        assert!(refusal(None).contains("INGEST_AMQP_URL"));
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let in_use = Server {
+            port: taken.local_addr().unwrap().port(),
+            ..server("127.0.0.1", None)
+        };
+        assert!(refusal(Some(in_use)).contains("INGEST_PORT"));
+        let no_files = Server {
+            port: 0,
+            tls: Some(TlsFiles {
+                cert: "no/cert.pem".into(),
+                key: "no/key.pem".into(),
+            }),
+            ..server("127.0.0.1", None)
+        };
+        assert!(refusal(Some(no_files)).contains("no/cert.pem"));
+    }
 }
