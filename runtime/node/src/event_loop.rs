@@ -149,6 +149,7 @@ impl<N: Node> Shell<N> {
             inboxes,
             words: LastWords::default(),
             closing: Vec::new(),
+            held: BTreeSet::new(),
             exhausted: false,
             waker: Waker(wake),
             live,
@@ -484,7 +485,10 @@ impl<N: Node> Shell<N> {
         if !self.ctx.closing.is_empty() {
             let (clear, waiting) = std::mem::take(&mut self.ctx.closing)
                 .into_iter()
-                .partition(|(header, _)| self.ctx.outbox.is_clear(&header.id.stream));
+                .partition(|(header, _)| {
+                    let stream = &header.id.stream;
+                    self.ctx.outbox.is_clear(stream) && !self.ctx.held.contains(stream)
+                });
             self.ctx.closing = waiting;
             let clear: Vec<(Header, StreamEvent)> = clear;
             for (header, event) in clear {
