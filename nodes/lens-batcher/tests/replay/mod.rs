@@ -16,6 +16,7 @@ pub(crate) struct Request {
 }
 
 /// What becomes of it.
+#[allow(dead_code, reason = "not every test file uses all of this")]
 pub(crate) enum Reply {
     /// Status, more header lines, body.
     Http(u16, &'static str, String),
@@ -27,11 +28,13 @@ pub(crate) enum Reply {
 
 /// A running server; it lives as long as the test.
 #[derive(Clone)]
+#[allow(dead_code, reason = "not every test file uses all of this")]
 pub(crate) struct Server {
     pub(crate) url: String,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
+#[allow(dead_code, reason = "not every test file uses all of this")]
 impl Server {
     /// Answers each request by this function, told its number from 0.
     pub(crate) fn start(reply: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static) -> Self {
@@ -57,7 +60,6 @@ impl Server {
     }
 
     /// The same JSON for every request.
-    #[allow(dead_code, reason = "not every test file uses all of this")]
     pub(crate) fn json(body: &'static str) -> Self {
         Self::start(move |_, _| Reply::Http(200, "", body.into()))
     }
