@@ -108,7 +108,7 @@ fn objects_get_the_names_that_their_own_pictures_have_in_a_gallery() {
     let tracks: BTreeSet<u64> = asked.keys().map(|(_, track)| *track).collect();
     for track in &tracks {
         let own = rows.iter().filter(|r| number(r, "track_id") == *track && r["visible"] == true);
-        for row in own.filter(|row| number(row, "frame") % 5 == 2) {
+        for row in own.filter(|row| number(row, "frame") % 10 == 2) {
             street.add(&format!("object {track}"), row);
         }
     }

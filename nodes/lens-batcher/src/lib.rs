@@ -12,6 +12,7 @@ pub mod cache_file;
 pub mod call_error;
 pub mod candidate;
 pub mod circuit_breaker;
+pub mod colour_layout;
 pub mod counts;
 pub mod enhance;
 mod error;

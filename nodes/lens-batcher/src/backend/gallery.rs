@@ -1,8 +1,8 @@
 //! The embedded backend: a folder of pictures, and the nearest of them.
 //!
 //! `LENS_GALLERY/NAME/*.jpg` (or png): pictures of the thing called NAME. A crop has the name of the
-//! picture whose perceptual hash is nearest, if it is near enough. This finds *the same thing* in much
-//! the same view; it knows nothing of kinds of things.
+//! picture that is most alike, if it is enough so: half by perceptual hash, half by where which colours
+//! are. This finds *the same thing* in much the same view; it knows nothing of kinds of things.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,39 @@ use sha2::{Digest, Sha256};
 
 use super::{Backend, Shot, unknown};
 use crate::hash_cache::Answer;
-use crate::perceptual_hash::{Hasher, PerceptualHash, max_distance};
+use crate::colour_layout::ColourLayout;
+use crate::perceptual_hash::{Hasher, PerceptualHash};
 use crate::scheduler::CallResult;
 use crate::{LensError, Picture};
 
-/// Named pictures, as hashes.
+/// What a picture looks like.
 #[derive(Clone, Debug)]
+struct Look {
+    hash: PerceptualHash,
+    colours: ColourLayout,
+}
+
+impl Look {
+    /// `None` where nothing is to be seen.
+    fn of(picture: &Picture, hasher: &Hasher) -> Option<Self> {
+        Some(Self {
+            hash: hasher.hash(picture)?,
+            colours: ColourLayout::of(picture),
+        })
+    }
+
+    fn similarity(&self, other: &Self) -> f32 {
+        (self.hash.similarity(other.hash) + self.colours.similarity(&other.colours)) / 2.0
+    }
+}
+
+/// Named pictures, as they look.
+#[derive(Debug)]
 pub struct Gallery {
-    entries: Vec<(PerceptualHash, Arc<str>)>,
+    entries: Vec<(Look, Arc<str>)>,
     names: usize,
-    radius: u32,
+    threshold: f32,
+    hasher: Hasher,
     fingerprint: String,
 }
 
@@ -56,8 +79,8 @@ impl Gallery {
                     .map_err(|error| wrong(&file, format!("is no picture: {error}")))?;
                 digest.update(name.as_bytes());
                 digest.update(&bytes);
-                match hasher.hash(&picture) {
-                    Some(hash) => entries.push((hash, name.clone())),
+                match Look::of(&picture, &hasher) {
+                    Some(look) => entries.push((look, name.clone())),
                     None => tracing::warn!(file = %file.display(), "shows nothing, left out"),
                 }
             }
@@ -65,14 +88,15 @@ impl Gallery {
         if entries.is_empty() {
             tracing::warn!(gallery = %folder.display(), "no pictures in the gallery: every object will be unknown");
         }
-        let mut fingerprint = format!("{threshold} ");
+        let mut fingerprint = format!("by hash and colours {threshold} ");
         for byte in digest.finalize().iter().take(12) {
             let _infallible = write!(fingerprint, "{byte:02x}");
         }
         Ok(Self {
             entries,
             names,
-            radius: max_distance(threshold),
+            threshold: threshold as f32,
+            hasher,
             fingerprint,
         })
     }
@@ -99,19 +123,25 @@ impl Gallery {
         &self.fingerprint
     }
 
-    /// What this picture shows. Of several pictures equally near the first by name and file counts.
+    /// What this picture shows. Of several pictures equally alike the first by name and file counts.
     #[must_use]
-    pub fn name(&self, hash: PerceptualHash) -> Answer {
-        let nearest = self.entries.iter().min_by_key(|(other, _)| other.distance(hash));
-        match nearest {
-            Some((other, name)) if other.distance(hash) <= self.radius => Answer {
-                name: name.to_string(),
-                category: "gallery".into(),
-                confidence: other.similarity(hash),
-                ..Answer::default()
-            },
-            _ => unknown(),
+    pub fn name(&self, picture: &Picture) -> Answer {
+        let Some(look) = Look::of(picture, &self.hasher) else {
+            return unknown();
+        };
+        let mut best: Option<(f32, &Arc<str>)> = None;
+        for (other, name) in &self.entries {
+            let similarity = other.similarity(&look);
+            if similarity >= self.threshold && best.is_none_or(|(best, _)| similarity > best) {
+                best = Some((similarity, name));
+            }
         }
+        best.map_or_else(unknown, |(confidence, name)| Answer {
+            name: name.to_string(),
+            category: "gallery".into(),
+            confidence,
+            ..Answer::default()
+        })
     }
 }
 
@@ -132,19 +162,13 @@ fn is_picture(file: &Path) -> bool {
 
 /// Looks pictures up in a gallery.
 #[derive(Debug)]
-pub struct GalleryBackend {
-    gallery: Arc<Gallery>,
-    hasher: Hasher,
-}
+pub struct GalleryBackend(Arc<Gallery>);
 
 impl GalleryBackend {
     /// On this gallery.
     #[must_use]
     pub fn new(gallery: Arc<Gallery>) -> Self {
-        Self {
-            gallery,
-            hasher: Hasher::default(),
-        }
+        Self(gallery)
     }
 }
 
@@ -155,11 +179,7 @@ impl Backend for GalleryBackend {
     }
 
     fn identify(&mut self, shots: &[Shot]) -> CallResult {
-        let name = |shot: &Shot| match self.hasher.hash(&shot.view.picture) {
-            Some(hash) => self.gallery.name(hash),
-            None => unknown(),
-        };
-        Ok(shots.iter().map(|shot| Ok(name(shot))).collect())
+        Ok(shots.iter().map(|shot| Ok(self.0.name(&shot.view.picture))).collect())
     }
 }
 
@@ -185,8 +205,7 @@ mod tests {
         std::fs::write(folder.path().join("notes.txt"), "not a name").unwrap();
         let gallery = gallery(folder.path()).unwrap();
         assert_eq!((gallery.len(), gallery.names()), (3, 2));
-        let hasher = Hasher::default();
-        let name = |seed| gallery.name(hasher.hash(&scene(seed, 60, 47)).unwrap());
+        let name = |seed| gallery.name(&scene(seed, 60, 47));
         assert_eq!((name(1).name.as_str(), name(3).name.as_str()), ("red cup", "dog"));
         assert!(name(1).confidence > 0.9);
         assert!(!name(77).is_known());
