@@ -28,8 +28,10 @@ impl Guest for ByColour {
 
     /// One row per crop, in the same order.
     fn process(&mut self, batch: ArrayRef) -> Result<ArrayRef, GuestError> {
-        let rows: Vec<Identification> =
-            crops::decode(&batch)?.iter().map(|crop| self.identify(crop)).collect();
+        let rows: Vec<Identification> = crops::decode(&batch)?
+            .iter()
+            .map(|crop| self.identify(crop))
+            .collect();
         Ok(identifications::encode(&rows))
     }
 }
@@ -57,7 +59,11 @@ impl ByColour {
             backend: String::new(),
             cached: false,
             attempts: 1,
-            outcome: if found.is_some() { Outcome::Identified } else { Outcome::Unknown },
+            outcome: if found.is_some() {
+                Outcome::Identified
+            } else {
+                Outcome::Unknown
+            },
             error: None,
         }
     }

@@ -32,10 +32,17 @@ fn main() {
     let [run, pictures, rest @ ..] = arguments.as_slice() else {
         panic!("offered RUN PICTURES [RATE]");
     };
-    let rate: f64 = rest.first().map_or(100.0, |rate| rate.parse().expect("a number"));
+    let rate: f64 = rest
+        .first()
+        .map_or(100.0, |rate| rate.parse().expect("a number"));
     let questions = questions(Path::new(run), Path::new(pictures));
-    println!("{} questions, {rate} a second, at most 10 calls a second", questions.len());
-    println!("| cache | dedup | calls | pictures sent | full batches | most calls in 1 s | longest queue | s |");
+    println!(
+        "{} questions, {rate} a second, at most 10 calls a second",
+        questions.len()
+    );
+    println!(
+        "| cache | dedup | calls | pictures sent | full batches | most calls in 1 s | longest queue | s |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for (cache, dedup) in [(false, false), (false, true), (true, false), (true, true)] {
         offer(&questions, rate, cache, dedup);
@@ -58,13 +65,24 @@ fn questions(run: &Path, pictures: &Path) -> Vec<(Picture, Option<PerceptualHash
         kept.insert((track, frame), (picture, hash));
     }
     let text = std::fs::read_to_string(run.join("identifications.jsonl")).expect("the run's rows");
-    let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let rows = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut asked: Vec<(u64, u64)> = rows
-        .map(|row| (row["frame"].as_u64().unwrap(), row["track_id"].as_u64().unwrap()))
+        .map(|row| {
+            (
+                row["frame"].as_u64().unwrap(),
+                row["track_id"].as_u64().unwrap(),
+            )
+        })
         .collect();
     asked.sort_unstable();
     let best = |(frame, track): (u64, u64)| kept.range((track, 0)..=(track, frame)).next_back();
-    asked.into_iter().filter_map(best).map(|(_, found)| found.clone()).collect()
+    asked
+        .into_iter()
+        .filter_map(best)
+        .map(|(_, found)| found.clone())
+        .collect()
 }
 
 fn offer(questions: &[(Picture, Option<PerceptualHash>)], rate: f64, cache: bool, dedup: bool) {
@@ -72,7 +90,10 @@ fn offer(questions: &[(Picture, Option<PerceptualHash>)], rate: f64, cache: bool
         let sent: Value = serde_json::from_slice(&request.body).unwrap();
         let count = sent["requests"].as_array().unwrap().len();
         let thing = json!({"webDetection": {"bestGuessLabels": [{"label": "thing"}]}});
-        Reply::Slow(Duration::from_millis(40), json!({ "responses": vec![thing; count] }).to_string())
+        Reply::Slow(
+            Duration::from_millis(40),
+            json!({ "responses": vec![thing; count] }).to_string(),
+        )
     });
     let service = Vision::new(&server.url, Secret::default(), Duration::from_secs(5));
     let mut options = options();
@@ -83,17 +104,26 @@ fn offer(questions: &[(Picture, Option<PerceptualHash>)], rate: f64, cache: bool
     let mut ended = 0;
     for (number, (picture, hash)) in questions.iter().enumerate() {
         desk.ask(question(number as u32, *hash, picture));
-        ended += desk.work_until(Duration::from_secs_f64((number + 1) as f64 / rate)).len();
+        ended += desk
+            .work_until(Duration::from_secs_f64((number + 1) as f64 / rate))
+            .len();
     }
     ended += desk.work_off().len();
     assert_eq!(ended, questions.len(), "every question has one end");
     let times: Vec<Instant> = server.requests().iter().map(|request| request.at).collect();
     let in_second = |from: &Instant| {
         let until = *from + Duration::from_secs(1);
-        times.iter().filter(|at| **at >= *from && **at < until).count()
+        times
+            .iter()
+            .filter(|at| **at >= *from && **at < until)
+            .count()
     };
     let counts = desk.scheduler.counts();
-    let sent: u64 = counts.batches.iter().map(|(size, calls)| *size as u64 * calls).sum();
+    let sent: u64 = counts
+        .batches
+        .iter()
+        .map(|(size, calls)| *size as u64 * calls)
+        .sum();
     println!(
         "| {cache} | {dedup} | {} | {sent} | {} | {} | {} | {:.1} |",
         counts.all_calls(),

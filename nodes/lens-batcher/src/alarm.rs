@@ -45,7 +45,10 @@ impl Alarm {
                         let waited = seen.changed.wait_timeout(set, at - now);
                         waited.unwrap_or_else(PoisonError::into_inner).0
                     }
-                    None => seen.changed.wait(set).unwrap_or_else(PoisonError::into_inner),
+                    None => seen
+                        .changed
+                        .wait(set)
+                        .unwrap_or_else(PoisonError::into_inner),
                 };
             }
         });
@@ -57,7 +60,11 @@ impl Alarm {
 
     /// Rings at this time, and no longer at the one set before.
     pub fn set(&self, at: Option<Instant>) {
-        let mut set = self.shared.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut set = self
+            .shared
+            .set
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if set.at != at {
             set.at = at;
             self.shared.changed.notify_one();
@@ -67,7 +74,11 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        let mut set = self.shared.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut set = self
+            .shared
+            .set
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         set.over = true;
         drop(set);
         self.shared.changed.notify_one();

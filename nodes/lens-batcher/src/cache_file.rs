@@ -119,7 +119,10 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn checksum(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Puts what the file holds into the cache, and says how many answers that were. No file is an
@@ -145,7 +148,8 @@ pub fn load(path: &Path, service: &str, cache: &mut HashCache) -> Result<usize, 
     let split = bytes.iter().position(|byte| *byte == b'\n');
     let (head, body) = bytes.split_at(split.ok_or_else(|| broken("has no first line"))?);
     let body = &body[1..];
-    let head: Head = serde_json::from_slice(head).map_err(|_| broken("the first line is another"))?;
+    let head: Head =
+        serde_json::from_slice(head).map_err(|_| broken("the first line is another"))?;
     if head.format != FORMAT || head.version != VERSION {
         return Err(broken(&format!("is {} {}", head.format, head.version)));
     }
@@ -160,13 +164,19 @@ pub fn load(path: &Path, service: &str, cache: &mut HashCache) -> Result<usize, 
         });
     }
     let mut lines = Vec::new();
-    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+    for line in body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
         let line: Line = serde_json::from_slice(line).map_err(|_| broken("a line is no answer"))?;
-        let hash = u64::from_str_radix(&line.hash, 16).map_err(|_| broken("a hash is no number"))?;
+        let hash =
+            u64::from_str_radix(&line.hash, 16).map_err(|_| broken("a hash is no number"))?;
         lines.push((PerceptualHash(hash), line.answer));
     }
     let count = lines.len();
-    lines.into_iter().for_each(|(hash, answer)| cache.put(hash, answer));
+    lines
+        .into_iter()
+        .for_each(|(hash, answer)| cache.put(hash, answer));
     cache.take_changed();
     Ok(count)
 }
@@ -186,7 +196,10 @@ mod tests {
                 dimensions: Some("{\"h\":1}".into()),
                 ..Answer::default()
             };
-            cache.put(PerceptualHash(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)), answer);
+            cache.put(
+                PerceptualHash(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+                answer,
+            );
         }
         cache
     }
@@ -216,7 +229,10 @@ mod tests {
         assert_eq!(load(&path, "test", &mut read).unwrap(), 0);
         save(&path, "vision", &filled(2)).unwrap();
         let error = load(&path, "test", &mut read).unwrap_err().to_string();
-        assert!(error.contains("holds answers of vision, this is test"), "{error}");
+        assert!(
+            error.contains("holds answers of vision, this is test"),
+            "{error}"
+        );
         assert!(read.is_empty());
     }
 

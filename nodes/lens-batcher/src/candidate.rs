@@ -155,7 +155,11 @@ impl Candidates {
     pub fn offer(&mut self, object: &Object, at: i64, frame: u64, crop: Crop, sight: &Sight) {
         let quality = quality(&crop, sight);
         let known = self.known(object, at);
-        if known.best.as_ref().is_some_and(|best| best.quality >= quality) {
+        if known
+            .best
+            .as_ref()
+            .is_some_and(|best| best.quality >= quality)
+        {
             return;
         }
         let Some(mut picture) = Picture::new(crop.width, crop.height, crop.pixels) else {
@@ -175,7 +179,10 @@ impl Candidates {
 
     fn known(&mut self, object: &Object, at: i64) -> &mut Known {
         if !self.objects.contains_key(object) && self.objects.len() >= OBJECTS {
-            let longest_unseen = self.objects.iter().min_by_key(|(object, known)| (known.seen, *object));
+            let longest_unseen = self
+                .objects
+                .iter()
+                .min_by_key(|(object, known)| (known.seen, *object));
             if let Some(oldest) = longest_unseen.map(|(object, _)| object.clone()) {
                 self.objects.remove(&oldest);
             }
@@ -197,7 +204,9 @@ impl Candidates {
         let (after, interval) = (nanos(self.timing.after), nanos(self.timing.interval));
         let stream = &header.id.stream;
         self.objects.retain(|object, known| {
-            object.stream != *stream || known.waiting || at.saturating_sub(known.seen) <= nanos(GONE)
+            object.stream != *stream
+                || known.waiting
+                || at.saturating_sub(known.seen) <= nanos(GONE)
         });
         let mut due: Vec<Candidate> = Vec::new();
         for (object, known) in &mut self.objects {
@@ -263,7 +272,9 @@ fn cut_mask(mask: &Mask, bbox: &BBox, width: u32, height: u32) -> Vec<u8> {
     let (x0, y0) = (bbox.x0 as i64, bbox.y0 as i64);
     let (wide, high) = (bbox.width().max(1.0), bbox.height().max(1.0));
     let place = |value: i64, side: f32, to: u32| {
-        ((value as f32 * to as f32 / side).round().clamp(0.0, to as f32)) as usize
+        ((value as f32 * to as f32 / side)
+            .round()
+            .clamp(0.0, to as f32)) as usize
     };
     for (x, top, bottom) in mask.spans() {
         let x = i64::from(x) - x0;
@@ -352,7 +363,13 @@ mod tests {
     fn the_best_crop_is_asked_about_in_time_and_again_after_the_interval() {
         let mut candidates = candidates();
         let offer = |c: &mut Candidates, at: i64, side| {
-            c.offer(&object(1), at, (at / 40_000_000) as u64, crop(side, 50.0), &Sight::unknown());
+            c.offer(
+                &object(1),
+                at,
+                (at / 40_000_000) as u64,
+                crop(side, 50.0),
+                &Sight::unknown(),
+            );
         };
         for (at, side) in [(0, 40), (SECOND, 90), (SECOND * 14 / 10, 60)] {
             offer(&mut candidates, at, side);
@@ -362,9 +379,18 @@ mod tests {
         assert_eq!(due[0].view.picture.width, 90);
         assert_eq!((due[0].view.frame, due[0].header.id.frame.0), (25, 37));
         offer(&mut candidates, 5 * SECOND, 91);
-        assert!(candidates.due(&header(5 * SECOND), 5 * SECOND).is_empty(), "no answer yet");
+        assert!(
+            candidates.due(&header(5 * SECOND), 5 * SECOND).is_empty(),
+            "no answer yet"
+        );
         candidates.answered(&object(1));
-        assert_eq!(candidates.due(&header(5 * SECOND), 5 * SECOND)[0].view.picture.width, 91);
+        assert_eq!(
+            candidates.due(&header(5 * SECOND), 5 * SECOND)[0]
+                .view
+                .picture
+                .width,
+            91
+        );
         candidates.answered(&object(1));
         assert!(candidates.due(&header(7 * SECOND), 7 * SECOND).is_empty());
         let at = 9 * SECOND;
@@ -404,7 +430,10 @@ mod tests {
         let mask = Mask::from_bitmap(&bitmap, 100, 50);
         let cut = cut_mask(&mask, &BBox::new(20.0, 5.0, 60.0, 25.0), 40, 20);
         assert_eq!(cut.iter().map(|&b| u32::from(b)).sum::<u32>(), 200);
-        assert_eq!((cut[5 * 40 + 10], cut[4 * 40 + 10], cut[5 * 40 + 9]), (1, 0, 0));
+        assert_eq!(
+            (cut[5 * 40 + 10], cut[4 * 40 + 10], cut[5 * 40 + 9]),
+            (1, 0, 0)
+        );
         let half = cut_mask(&mask, &BBox::new(20.0, 5.0, 60.0, 25.0), 20, 10);
         assert_eq!(half.iter().map(|&b| u32::from(b)).sum::<u32>(), 50);
     }

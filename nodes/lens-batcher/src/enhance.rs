@@ -103,7 +103,9 @@ impl Chain {
         if !self.steps.is_empty() {
             for shot in shots.iter_mut() {
                 let mut picture = shot.view.picture.clone();
-                self.steps.iter_mut().for_each(|step| step.enhance(&mut picture));
+                self.steps
+                    .iter_mut()
+                    .for_each(|step| step.enhance(&mut picture));
                 replace(shot, picture);
             }
         }
@@ -130,7 +132,11 @@ impl Chain {
         let better = crops::decode(&answer).map_err(|error| ("values", error.to_string()))?;
         let same = |(row, better): (&Crop, &Crop)| row.track_id == better.track_id;
         if better.len() != rows.len() || !rows.iter().zip(&better).all(same) {
-            let text = format!("expected {} crops of the same tracks, came {}", rows.len(), better.len());
+            let text = format!(
+                "expected {} crops of the same tracks, came {}",
+                rows.len(),
+                better.len()
+            );
             return Err(("values", text));
         }
         for (shot, crop) in shots.iter_mut().zip(better) {

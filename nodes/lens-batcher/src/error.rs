@@ -44,7 +44,9 @@ pub enum LensError {
         reason: String,
     },
     /// The image server cannot be started.
-    #[error("LENS_IMAGE_SERVER={address}: cannot be listened on: {reason}; set it to a free address")]
+    #[error(
+        "LENS_IMAGE_SERVER={address}: cannot be listened on: {reason}; set it to a free address"
+    )]
     ImageServer {
         /// The address.
         address: String,

@@ -86,7 +86,10 @@ impl HashCache {
 
     /// All answers, the one to go next first.
     pub fn oldest_first(&self) -> impl Iterator<Item = (PerceptualHash, &Answer)> {
-        self.entries.iter().rev().map(|(hash, answer)| (*hash, answer))
+        self.entries
+            .iter()
+            .rev()
+            .map(|(hash, answer)| (*hash, answer))
     }
 
     /// Whether answers were put in since the last call.
@@ -117,7 +120,11 @@ mod tests {
         assert_eq!(cache.get(PerceptualHash(0b1111)), None);
         cache.put(PerceptualHash(0xffff_0000), named("car"));
         assert_eq!(cache.len(), 2);
-        assert_eq!(cache.get(PerceptualHash(u64::MAX)), None, "dog was used last");
+        assert_eq!(
+            cache.get(PerceptualHash(u64::MAX)),
+            None,
+            "dog was used last"
+        );
         assert_eq!(cache.get(PerceptualHash(1)).unwrap().name, "cup");
         assert!(cache.take_changed() && !cache.take_changed());
         let mut none = HashCache::new(0, 3);

@@ -93,7 +93,11 @@ impl HashIndex {
 
     fn piece(&self, at: usize, hash: u64) -> u64 {
         let (from, mask) = self.pieces[at];
-        if self.looks_at_all() { 0 } else { (hash >> from) & mask }
+        if self.looks_at_all() {
+            0
+        } else {
+            (hash >> from) & mask
+        }
     }
 
     /// Puts a hash in. It must not be there already.
@@ -167,7 +171,12 @@ mod tests {
 
     /// Hashes in clusters, so that near ones are common: a centre with some bits turned.
     fn hash() -> impl Strategy<Value = PerceptualHash> {
-        let centre = prop_oneof![Just(0u64), Just(u64::MAX), Just(0x0123_4567_89ab_cdef), any::<u64>()];
+        let centre = prop_oneof![
+            Just(0u64),
+            Just(u64::MAX),
+            Just(0x0123_4567_89ab_cdef),
+            any::<u64>()
+        ];
         (centre, prop::collection::vec(0u32..64, 0..8)).prop_map(|(centre, turned)| {
             PerceptualHash(turned.iter().fold(centre, |hash, bit| hash ^ (1 << bit)))
         })

@@ -121,7 +121,10 @@ mod tests {
         }
         journal.file.write_all(b"{\"run\":\"a\",\"str").unwrap();
         let (_, entries) = Journal::open(folder.path(), "a").unwrap();
-        let known: Vec<_> = entries.iter().map(|e| (e.track.0, e.at, e.epoch.0)).collect();
+        let known: Vec<_> = entries
+            .iter()
+            .map(|e| (e.track.0, e.at, e.epoch.0))
+            .collect();
         assert_eq!(known, [(1, 30, 4), (2, 20, 4)]);
         let (_, entries) = Journal::open(folder.path(), "b").unwrap();
         assert!(entries.is_empty());

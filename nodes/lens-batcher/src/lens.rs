@@ -167,7 +167,11 @@ impl Lens {
         while let Some(stream) = self.streams.get_mut(id) {
             let seen = stream.seen;
             let ready = |header: &Header| !wait || seen >= Some(header.id.frame);
-            if !stream.crops.front().is_some_and(|(header, _)| ready(header)) {
+            if !stream
+                .crops
+                .front()
+                .is_some_and(|(header, _)| ready(header))
+            {
                 return;
             }
             let Some((header, crops)) = stream.crops.pop_front() else {
@@ -216,7 +220,8 @@ impl Lens {
             };
             let unknown = Sight::unknown();
             let sight = sights.get(&crop.track_id).unwrap_or(&unknown);
-            self.candidates.offer(&object, at, header.id.frame.0, crop, sight);
+            self.candidates
+                .offer(&object, at, header.id.frame.0, crop, sight);
         }
         self.ask_due(header, now);
     }
@@ -262,7 +267,9 @@ impl Lens {
     /// Whether questions about this stream have no answer yet.
     #[must_use]
     pub fn is_busy(&self, id: &StreamId) -> bool {
-        self.scheduler.open().any(|question| question.object.stream == *id)
+        self.scheduler
+            .open()
+            .any(|question| question.object.stream == *id)
     }
 
     /// The next call to make now; `hurry`: nothing waits for others.

@@ -62,7 +62,10 @@ impl Node for LensBatcher {
         let restarted = ctx.restart_count() > 0;
         let options = settings.options(&service, restarted);
         if options.batch_size < settings.lens_batch_size {
-            tracing::info!(most = options.batch_size, "the service takes fewer pictures than LENS_BATCH_SIZE");
+            tracing::info!(
+                most = options.batch_size,
+                "the service takes fewer pictures than LENS_BATCH_SIZE"
+            );
         }
         let time = match ctx.live() {
             true => TimeSource::Capture,
@@ -79,7 +82,8 @@ impl Node for LensBatcher {
             origin.elapsed(),
         );
         let store = settings.lens_cache_dir.as_deref();
-        let store = store.map(|folder| Store::open(folder, &service.fingerprint(), &ctx.run_id(), &mut lens));
+        let store = store
+            .map(|folder| Store::open(folder, &service.fingerprint(), &ctx.run_id(), &mut lens));
         if let Some(folder) = &settings.lens_keep_dir {
             make_folder("LENS_KEEP_DIR", folder)?;
         }
@@ -195,7 +199,8 @@ impl LensBatcher {
         }
         for (header, rows) in by_frame {
             let rows = identifications::encode(&rows);
-            ctx.outputs().rows("identifications", &header, Metadata::default(), rows)?;
+            ctx.outputs()
+                .rows("identifications", &header, Metadata::default(), rows)?;
         }
         Ok(())
     }
@@ -204,11 +209,19 @@ impl LensBatcher {
     fn close_answered(&mut self, ctx: &mut Context<()>) -> eyre::Result<()> {
         let (lens, now) = (&mut self.lens, Instant::now());
         let late = |(stream, by): &(&StreamId, &Instant)| **by <= now && lens.is_busy(stream);
-        let late: Vec<StreamId> = self.closing.iter().filter(late).map(|(s, _)| s.clone()).collect();
+        let late: Vec<StreamId> = self
+            .closing
+            .iter()
+            .filter(late)
+            .map(|(s, _)| s.clone())
+            .collect();
         for stream in &late {
             tracing::warn!(stream_id = %stream, "the stream ended before all its questions were answered");
             let own = |question: &Question| question.object.stream == *stream;
-            lens.scheduler().abandon(own, "no answer before the stream's end (LENS_DRAIN_SECONDS)");
+            lens.scheduler().abandon(
+                own,
+                "no answer before the stream's end (LENS_DRAIN_SECONDS)",
+            );
         }
         self.send_rows(ctx)?;
         let answered = |stream: &&StreamId| !self.lens.is_busy(stream);
@@ -222,7 +235,9 @@ impl LensBatcher {
 
     /// The last rounds: waits for what is on its way, for a while.
     fn drain(&mut self, ctx: &mut Context<()>) -> eyre::Result<Work> {
-        let stop_by = *self.stop_by.get_or_insert_with(|| Instant::now() + self.drain);
+        let stop_by = *self
+            .stop_by
+            .get_or_insert_with(|| Instant::now() + self.drain);
         if self.lens.scheduler().is_idle() {
             return Ok(Work::Wait);
         }
@@ -230,13 +245,21 @@ impl LensBatcher {
         if left.is_zero() {
             let count = self.lens.scheduler().open().count();
             tracing::warn!(count, "stopped before all questions were answered");
-            self.lens.scheduler().abandon(|_| true, "stopped before an answer came");
+            self.lens
+                .scheduler()
+                .abandon(|_| true, "stopped before an answer came");
             self.send_rows(ctx)?;
             return Ok(Work::Wait);
         }
         let now = self.origin.elapsed();
-        let wakes = self.lens.scheduler().wakes_at(now).map_or(left, |at| at.saturating_sub(now));
-        let wait = wakes.clamp(Duration::from_millis(1), Duration::from_millis(100)).min(left);
+        let wakes = self
+            .lens
+            .scheduler()
+            .wakes_at(now)
+            .map_or(left, |at| at.saturating_sub(now));
+        let wait = wakes
+            .clamp(Duration::from_millis(1), Duration::from_millis(100))
+            .min(left);
         if let Some((call, result)) = self.workers.wait(wait) {
             self.lens.ended(call, result, self.origin.elapsed());
         }
@@ -245,7 +268,11 @@ impl LensBatcher {
 
     fn set_alarm(&mut self) {
         let now = self.origin.elapsed();
-        let call = self.lens.scheduler().wakes_at(now).map(|at| self.origin + at);
+        let call = self
+            .lens
+            .scheduler()
+            .wakes_at(now)
+            .map(|at| self.origin + at);
         let deadline = self.closing.values().min().copied();
         self.alarm.set([call, deadline].into_iter().flatten().min());
     }
@@ -254,7 +281,10 @@ impl LensBatcher {
         let Some(folder) = &self.keep else { return };
         for question in asked {
             let (object, picture) = (&question.object, &question.view.picture);
-            let name = format!("{}-{}-{}.png", object.stream, object.track.0, question.view.frame);
+            let name = format!(
+                "{}-{}-{}.png",
+                object.stream, object.track.0, question.view.frame
+            );
             if let Err(error) = picture.write_png(&folder.join(&name)) {
                 tracing::warn!(%error, name, "the picture is not kept");
             }

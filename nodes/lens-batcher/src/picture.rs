@@ -109,7 +109,14 @@ pub(crate) mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut waves = || {
             let mut number = |scale: f32| random.f32() * scale;
-            [(); 16].map(|()| [number(50.0) - 25.0, number(50.0) - 25.0, number(6.3), number(25.0)])
+            [(); 16].map(|()| {
+                [
+                    number(50.0) - 25.0,
+                    number(50.0) - 25.0,
+                    number(6.3),
+                    number(25.0),
+                ]
+            })
         };
         let channels = [waves(), waves(), waves()];
         let mut pixels = Vec::new();

@@ -21,7 +21,9 @@ impl RetryRules {
     /// gives: many that failed together shall not come back together.
     #[must_use]
     pub fn wait(&self, failures: u8, random: &mut fastrand::Rng) -> Duration {
-        let doubled = self.delay.saturating_mul(1 << failures.clamp(1, 16).saturating_sub(1));
+        let doubled = self
+            .delay
+            .saturating_mul(1 << failures.clamp(1, 16).saturating_sub(1));
         doubled.min(LONGEST).mul_f64(0.5 + random.f64())
     }
 }
@@ -46,9 +48,19 @@ mod tests {
             delay: Duration::from_millis(100),
         };
         let mut random = fastrand::Rng::with_seed(7);
-        for (failures, least, most) in [(1, 50, 150), (2, 100, 300), (4, 400, 1200), (200, 15_000, 45_000)] {
-            let waits: Vec<u128> = (0..200).map(|_| rules.wait(failures, &mut random).as_millis()).collect();
-            assert!(waits.iter().all(|wait| (least..=most).contains(wait)), "{failures}: {waits:?}");
+        for (failures, least, most) in [
+            (1, 50, 150),
+            (2, 100, 300),
+            (4, 400, 1200),
+            (200, 15_000, 45_000),
+        ] {
+            let waits: Vec<u128> = (0..200)
+                .map(|_| rules.wait(failures, &mut random).as_millis())
+                .collect();
+            assert!(
+                waits.iter().all(|wait| (least..=most).contains(wait)),
+                "{failures}: {waits:?}"
+            );
             let different: std::collections::BTreeSet<_> = waits.iter().collect();
             assert!(different.len() > 20);
         }
@@ -57,7 +69,10 @@ mod tests {
     #[test]
     fn a_service_may_ask_for_a_wait_but_not_for_a_year() {
         let seconds = |text| retry_after(text).as_secs_f64();
-        assert_eq!(["3", " 0.5 ", "99999999", "-1"].map(seconds), [3.0, 0.5, 600.0, 1.0]);
+        assert_eq!(
+            ["3", " 0.5 ", "99999999", "-1"].map(seconds),
+            [3.0, 0.5, 600.0, 1.0]
+        );
         assert_eq!(seconds("Wed, 21 Oct 2026 07:28:00 GMT"), 1.0);
     }
 }

@@ -136,7 +136,9 @@ impl Scheduler {
         let used_before = options.restarted.then_some(now);
         Self {
             cache: HashCache::new(options.cache_size, options.radius),
-            bucket: options.rate_limit.map(|limit| TokenBucket::new(limit, used_before)),
+            bucket: options
+                .rate_limit
+                .map(|limit| TokenBucket::new(limit, used_before)),
             breaker: CircuitBreaker::new(options.breaker),
             paused_until: Duration::ZERO,
             refusals: 0,
@@ -184,7 +186,9 @@ impl Scheduler {
 
     /// Questions that have no answer yet.
     pub fn open(&self) -> impl Iterator<Item = &Question> {
-        self.groups.values().flat_map(|group| std::iter::once(&group.first).chain(&group.twins))
+        self.groups
+            .values()
+            .flat_map(|group| std::iter::once(&group.first).chain(&group.twins))
     }
 
     /// What became of questions since the last call.
@@ -203,7 +207,10 @@ impl Scheduler {
             }
             if self.options.dedup
                 && let Some(twin) = self.twins.nearest(hash)
-                && let Some(group) = self.by_hash.get(&twin).and_then(|id| self.groups.get_mut(id))
+                && let Some(group) = self
+                    .by_hash
+                    .get(&twin)
+                    .and_then(|id| self.groups.get_mut(id))
             {
                 group.twins.push(question);
                 self.counts.twin();
@@ -286,7 +293,13 @@ impl Scheduler {
     fn batch(&self, now: Duration, hurry: bool) -> Option<Vec<u64>> {
         let size = self.options.batch_size.max(1);
         let ready = |id: &&u64| self.groups.get(id).is_some_and(|g| g.not_before <= now);
-        let batch: Vec<u64> = self.queue.iter().filter(ready).take(size).copied().collect();
+        let batch: Vec<u64> = self
+            .queue
+            .iter()
+            .filter(ready)
+            .take(size)
+            .copied()
+            .collect();
         let waited = |id: &u64| {
             let since = self.groups.get(id).map(|group| group.since);
             since.is_some_and(|since| since + self.options.batch_wait <= now)
@@ -302,10 +315,14 @@ impl Scheduler {
             return None;
         }
         let times = self.queue.iter().filter_map(|id| self.groups.get(id));
-        let times = times.map(|group| (group.since + self.options.batch_wait).max(group.not_before));
+        let times =
+            times.map(|group| (group.since + self.options.batch_wait).max(group.not_before));
         let full = self.batch(now, false).is_some();
         let first = if full { Some(now) } else { times.min() };
-        let free = self.bucket.as_ref().map_or(now, |bucket| bucket.free_at(now));
+        let free = self
+            .bucket
+            .as_ref()
+            .map_or(now, |bucket| bucket.free_at(now));
         let allowed = self.breaker.allows_at().unwrap_or(now);
         first.map(|first| first.max(free).max(allowed).max(self.paused_until).max(now))
     }
@@ -388,16 +405,22 @@ impl Scheduler {
         }
         let limited = matches!(error, CallError::RateLimited { .. });
         self.refusals = self.refusals.saturating_add(u8::from(limited));
-        let wait = error.wait().or_else(|| {
-            limited.then(|| self.options.retry.wait(self.refusals, &mut self.random))
-        });
+        let wait = error
+            .wait()
+            .or_else(|| limited.then(|| self.options.retry.wait(self.refusals, &mut self.random)));
         if let Some(wait) = wait {
             self.paused_until = self.paused_until.max(now + wait);
         }
         let said = error.to_string();
         // One pause for all: what was sent together comes back together.
-        let failures = groups.iter().filter_map(|id| self.groups.get(id)).map(|group| group.failures);
-        let pause = self.options.retry.wait(failures.max().unwrap_or(0) + 1, &mut self.random);
+        let failures = groups
+            .iter()
+            .filter_map(|id| self.groups.get(id))
+            .map(|group| group.failures);
+        let pause = self
+            .options
+            .retry
+            .wait(failures.max().unwrap_or(0) + 1, &mut self.random);
         let pause = (!limited && !probe).then_some(pause);
         for id in groups.into_iter().rev() {
             self.again(id, error.is_retryable(), pause, &said, now);
@@ -406,7 +429,14 @@ impl Scheduler {
 
     /// Asks again after a pause, unless that is no use or was done often enough. Without a pause it
     /// does not count as one of the attempts that a question has.
-    fn again(&mut self, id: u64, retryable: bool, pause: Option<Duration>, said: &str, now: Duration) {
+    fn again(
+        &mut self,
+        id: u64,
+        retryable: bool,
+        pause: Option<Duration>,
+        said: &str,
+        now: Duration,
+    ) {
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
@@ -425,7 +455,11 @@ impl Scheduler {
         self.counts.answered(cached);
         self.answered.push(Answered {
             question,
-            outcome: Some(if known { Outcome::Identified } else { Outcome::Unknown }),
+            outcome: Some(if known {
+                Outcome::Identified
+            } else {
+                Outcome::Unknown
+            }),
             answer,
             cached,
             attempts,
@@ -456,11 +490,15 @@ impl Scheduler {
     pub fn abandon(&mut self, which: impl Fn(&Question) -> bool, said: &str) {
         let ids: Vec<u64> = self.groups.keys().copied().collect();
         for id in ids {
-            let Some(group) = self.groups.get_mut(&id) else { continue };
-            let (gone, kept): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut group.twins).into_iter().partition(|twin| which(twin));
+            let Some(group) = self.groups.get_mut(&id) else {
+                continue;
+            };
+            let (gone, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut group.twins)
+                .into_iter()
+                .partition(|twin| which(twin));
             group.twins = kept;
-            let mut given_up: Vec<(Question, u8)> = gone.into_iter().map(|twin| (twin, 0)).collect();
+            let mut given_up: Vec<(Question, u8)> =
+                gone.into_iter().map(|twin| (twin, 0)).collect();
             if which(&group.first) {
                 given_up.push((group.first.clone(), group.attempts));
                 if group.twins.is_empty() {

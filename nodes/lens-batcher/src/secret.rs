@@ -86,7 +86,11 @@ mod tests {
     fn a_key_is_shown_nowhere() {
         let key = Secret::new(" se/cr\"et+1 ");
         assert_eq!(format!("{key} {key:?}"), "*** ***");
-        let text = format!("GET /?k={} failed: se/cr\"et+1, {}", percent_encoded(key.reveal()), r#"se/cr\"et+1"#);
+        let text = format!(
+            "GET /?k={} failed: se/cr\"et+1, {}",
+            percent_encoded(key.reveal()),
+            r#"se/cr\"et+1"#
+        );
         assert_eq!(key.redact(&text), "GET /?k=*** failed: ***, ***");
         assert_eq!(Secret::default().redact("text"), "text");
         assert_eq!(format!("{:?}", Secret::default()), "(none)");

@@ -164,12 +164,25 @@ impl Settings {
                 Ok(Service::SerpApi(SerpApi::new(url, key, limit, place)))
             }
             "http" => {
-                let file = set(&self.lens_http_service, "http", "LENS_HTTP_SERVICE", "the file that describes the service")?;
+                let file = set(
+                    &self.lens_http_service,
+                    "http",
+                    "LENS_HTTP_SERVICE",
+                    "the file that describes the service",
+                )?;
                 Ok(Service::Http(HttpService::read(file, url, key, limit)?))
             }
             "plugin" => {
-                let path = set(&self.lens_plugin, "plugin", "LENS_PLUGIN", "the shared library")?;
-                Ok(Service::PlugIn(PlugIn::new(path, &self.lens_plugin_config)?))
+                let path = set(
+                    &self.lens_plugin,
+                    "plugin",
+                    "LENS_PLUGIN",
+                    "the shared library",
+                )?;
+                Ok(Service::PlugIn(PlugIn::new(
+                    path,
+                    &self.lens_plugin_config,
+                )?))
             }
             _ => {
                 let gallery = Gallery::read(&self.lens_gallery, self.lens_gallery_threshold)?;
@@ -179,7 +192,12 @@ impl Settings {
     }
 
     /// Google's own addresses want a key; one's own server may not.
-    fn needs_key(&self, key: &Secret, backend: &'static str, what: &'static str) -> Result<(), LensError> {
+    fn needs_key(
+        &self,
+        key: &Secret,
+        backend: &'static str,
+        what: &'static str,
+    ) -> Result<(), LensError> {
         match key.is_empty() && self.lens_url.is_none() {
             true => Err(LensError::Unset {
                 backend,

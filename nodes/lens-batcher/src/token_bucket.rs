@@ -120,7 +120,12 @@ mod tests {
 
     fn most_in_a_window(moments: &[u64]) -> usize {
         let second = WINDOW.as_micros() as u64;
-        let in_window = |from: &u64| moments.iter().filter(|m| (*from..from + second).contains(m)).count();
+        let in_window = |from: &u64| {
+            moments
+                .iter()
+                .filter(|m| (*from..from + second).contains(m))
+                .count()
+        };
         moments.iter().map(in_window).max().unwrap_or(0)
     }
 
@@ -164,7 +169,11 @@ mod tests {
     fn quick_answers_leave_nearly_the_whole_rate() {
         let wanted: Vec<(u64, u64, f64)> = (0..10_000).map(|_| (1000, 20_000, 0.5)).collect();
         let (starts, _) = through(10, None, &wanted);
-        assert!((95..=100).contains(&starts.len()), "{} in ten seconds", starts.len());
+        assert!(
+            (95..=100).contains(&starts.len()),
+            "{} in ten seconds",
+            starts.len()
+        );
     }
 
     #[test]

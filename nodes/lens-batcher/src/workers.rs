@@ -43,7 +43,9 @@ impl Workers {
             let wake = wake.clone();
             std::thread::spawn(move || {
                 // A plug-in stays on the thread that made it, hence here.
-                let made = service.open().and_then(|backend| Ok((backend, plan.chain()?)));
+                let made = service
+                    .open()
+                    .and_then(|backend| Ok((backend, plan.chain()?)));
                 let (mut backend, mut chain) = match made {
                     Ok(made) => made,
                     Err(error) => {
@@ -53,7 +55,10 @@ impl Workers {
                 };
                 let _starter_gone = ready.send(Ok(()));
                 loop {
-                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let next = waiting
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .recv();
                     let Ok(call) = next else { return };
                     let result = make(&mut *backend, &mut chain, &call);
                     if done.send((call.id, result)).is_err() {
@@ -64,7 +69,10 @@ impl Workers {
             });
         }
         // One word from each: their senders live as long as they do.
-        started.iter().take(count).collect::<Result<(), LensError>>()?;
+        started
+            .iter()
+            .take(count)
+            .collect::<Result<(), LensError>>()?;
         Ok(Self {
             calls: Some(calls),
             ended,

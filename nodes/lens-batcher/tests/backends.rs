@@ -91,8 +91,13 @@ fn vision_sends_pictures_in_one_request_and_reads_documented_answers() {
     let sent = body(request);
     let list = sent["requests"].as_array().unwrap();
     assert_eq!(list.len(), 5);
-    assert_eq!(list[0]["features"], json!([{"type": "WEB_DETECTION", "maxResults": 10}]));
-    let file = STANDARD.decode(list[4]["image"]["content"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        list[0]["features"],
+        json!([{"type": "WEB_DETECTION", "maxResults": 10}])
+    );
+    let file = STANDARD
+        .decode(list[4]["image"]["content"].as_str().unwrap())
+        .unwrap();
     let picture = Picture::read(&file).unwrap();
     assert_eq!((picture.width, picture.height), (16, 8));
 }
@@ -104,19 +109,37 @@ fn every_failure_has_its_name() {
         let server = Server::start(move |_, _| reply());
         vision(&server.url).identify(&shots(2)).unwrap_err()
     };
-    let refused = vision("http://127.0.0.1:9").identify(&shots(1)).unwrap_err();
-    assert_eq!((refused.word(), refused.is_retryable()), ("connection", true));
+    let refused = vision("http://127.0.0.1:9")
+        .identify(&shots(1))
+        .unwrap_err();
+    assert_eq!(
+        (refused.word(), refused.is_retryable()),
+        ("connection", true)
+    );
     let slow = fails(|| Reply::Slow(Duration::from_secs(20), "{}".into()));
     assert_eq!(slow, CallError::Timeout { limit: LIMIT });
     let cut = fails(|| Reply::Cut(120, VISION_CAR.into()));
-    assert_eq!((cut.word(), cut.is_retryable()), ("connection", true), "{cut}");
+    assert_eq!(
+        (cut.word(), cut.is_retryable()),
+        ("connection", true),
+        "{cut}"
+    );
     let nothing = fails(|| Reply::Cut(0, String::new()));
     assert_eq!(nothing.word(), "connection", "{nothing}");
     let limited = fails(|| Reply::Http(429, "Retry-After: 7\r\n", "slow down".into()));
     let wait = Some(Duration::from_secs(7));
-    assert_eq!(limited, CallError::RateLimited { wait, said: "slow down".into() });
+    assert_eq!(
+        limited,
+        CallError::RateLimited {
+            wait,
+            said: "slow down".into()
+        }
+    );
     let unavailable = fails(|| Reply::Http(503, "Retry-After: 2\r\n", String::new()));
-    assert_eq!((unavailable.word(), unavailable.wait()), ("server_error", Some(Duration::from_secs(2))));
+    assert_eq!(
+        (unavailable.word(), unavailable.wait()),
+        ("server_error", Some(Duration::from_secs(2)))
+    );
     let forbidden = fails(|| Reply::Http(403, "", format!("API key {KEY} not valid")));
     assert!(!forbidden.is_retryable() && forbidden.is_the_service());
     assert_eq!(
@@ -125,7 +148,15 @@ fn every_failure_has_its_name() {
     );
     let moved = fails(|| Reply::Http(302, "Location: http://127.0.0.1:9/\r\n", String::new()));
     assert_eq!(moved.word(), "refused");
-    for text in ["not JSON", "{\"responses\": [", "[]", "{}", "{\"responses\": [{}]}", "{\"responses\": 3}", ""] {
+    for text in [
+        "not JSON",
+        "{\"responses\": [",
+        "[]",
+        "{}",
+        "{\"responses\": [{}]}",
+        "{\"responses\": 3}",
+        "",
+    ] {
         let server = Server::start(move |_, _| Reply::Http(200, "", text.into()));
         let error = vision(&server.url).identify(&shots(2)).unwrap_err();
         assert_eq!(error.word(), "malformed", "{text}: {error}");
@@ -142,7 +173,12 @@ const LENS_MATCHES: &str = r#"{"search_metadata": {"status": "Success"}, "visual
     {"position": 3, "title": "A red lamp", "source": "Shop"}]}"#;
 
 fn serpapi(url: &str, place: PicturePlace) -> SerpApiBackend {
-    SerpApiBackend::new(SerpApi::new(&format!("{url}/search.json"), key(), LIMIT, place))
+    SerpApiBackend::new(SerpApi::new(
+        &format!("{url}/search.json"),
+        key(),
+        LIMIT,
+        place,
+    ))
 }
 
 fn own_server() -> PicturePlace {
@@ -156,7 +192,10 @@ fn own_server() -> PicturePlace {
 /// The value of a parameter in a request line, decoded.
 fn parameter(line: &str, name: &str) -> String {
     let from = line.find(&format!("{name}=")).unwrap() + name.len() + 1;
-    let value: String = line[from..].chars().take_while(|c| !"& ".contains(*c)).collect();
+    let value: String = line[from..]
+        .chars()
+        .take_while(|c| !"& ".contains(*c))
+        .collect();
     let mut bytes = Vec::new();
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {
@@ -180,32 +219,55 @@ fn serpapi_is_given_an_address_from_which_it_fetches_the_picture() {
         assert_eq!((picture.width, picture.height), (16, 8));
         Reply::Http(200, "", LENS_MATCHES.into())
     });
-    let answers = serpapi(&server.url, own_server()).identify(&shots(1)).unwrap();
+    let answers = serpapi(&server.url, own_server())
+        .identify(&shots(1))
+        .unwrap();
     let answer = answers[0].as_ref().unwrap();
-    assert_eq!((answer.name.as_str(), answer.description.as_str()), ("Danny DeVito - Wikipedia", "Wikipedia"));
+    assert_eq!(
+        (answer.name.as_str(), answer.description.as_str()),
+        ("Danny DeVito - Wikipedia", "Wikipedia")
+    );
     assert!((answer.confidence - 2.0 / 3.0).abs() < 1e-6);
     let line = &server.requests()[0].line;
-    assert!(line.starts_with("GET /search.json?engine=google_lens&type=visual_matches&url="), "{line}");
+    assert!(
+        line.starts_with("GET /search.json?engine=google_lens&type=visual_matches&url="),
+        "{line}"
+    );
     assert_eq!(parameter(line, "api_key"), KEY);
     let gone = ureq::get(parameter(line, "url")).call();
-    assert!(matches!(gone, Err(ureq::Error::StatusCode(404))), "no longer than needed");
+    assert!(
+        matches!(gone, Err(ureq::Error::StatusCode(404))),
+        "no longer than needed"
+    );
 }
 
 #[test]
 fn serpapi_errors_and_empty_results_are_told_apart() {
     let place = own_server();
-    let nothing = Server::json(r#"{"error": "Google hasn't returned any results for this query."}"#);
-    let answers = serpapi(&nothing.url, place.clone()).identify(&shots(1)).unwrap();
+    let nothing =
+        Server::json(r#"{"error": "Google hasn't returned any results for this query."}"#);
+    let answers = serpapi(&nothing.url, place.clone())
+        .identify(&shots(1))
+        .unwrap();
     assert_eq!(answers, [Ok(Answer::default())]);
     let invalid = Server::start(|_, _| {
         Reply::Http(401, "", format!(r#"{{"error": "Invalid API key {KEY}"}}"#))
     });
-    let error = serpapi(&invalid.url, place.clone()).identify(&shots(1)).unwrap_err();
-    assert!(error.is_the_service() && !error.to_string().contains(KEY), "{error}");
+    let error = serpapi(&invalid.url, place.clone())
+        .identify(&shots(1))
+        .unwrap_err();
+    assert!(
+        error.is_the_service() && !error.to_string().contains(KEY),
+        "{error}"
+    );
     let failed = Server::json(r#"{"error": "We couldn't fetch the image"}"#);
-    let error = serpapi(&failed.url, place.clone()).identify(&shots(1)).unwrap_err();
+    let error = serpapi(&failed.url, place.clone())
+        .identify(&shots(1))
+        .unwrap_err();
     assert!(error.is_retryable(), "{error}");
-    let gone = serpapi("http://127.0.0.1:9", place).identify(&shots(1)).unwrap_err();
+    let gone = serpapi("http://127.0.0.1:9", place)
+        .identify(&shots(1))
+        .unwrap_err();
     assert!(!gone.to_string().contains("s3cr3t"), "{gone}");
 }
 
@@ -218,13 +280,21 @@ fn pictures_can_be_put_into_a_store() {
         get: "https://cdn.example/{name}.jpg".into(),
         client: HttpClient::new(LIMIT, &key()),
     };
-    serpapi(&server.url, place.clone()).identify(&shots(2)).unwrap();
+    serpapi(&server.url, place.clone())
+        .identify(&shots(2))
+        .unwrap();
     let puts = store.requests();
-    let names: Vec<&str> = puts.iter().map(|put| &put.line["PUT /bucket/".len()..][..32]).collect();
+    let names: Vec<&str> = puts
+        .iter()
+        .map(|put| &put.line["PUT /bucket/".len()..][..32])
+        .collect();
     assert_ne!(names[0], names[1]);
     for ((put, name), call) in puts.iter().zip(names).zip(server.requests()) {
         Picture::read(&put.body).unwrap();
-        assert_eq!(parameter(&call.line, "url"), format!("https://cdn.example/{name}.jpg"));
+        assert_eq!(
+            parameter(&call.line, "url"),
+            format!("https://cdn.example/{name}.jpg")
+        );
     }
     let full = Server::start(|_, _| Reply::Http(507, "", "full".into()));
     let place = PicturePlace::Store {
@@ -245,12 +315,23 @@ fn the_image_server_gives_out_nothing_but_what_is_named() {
         call.map(|mut found| found.body_mut().read_to_vec().unwrap())
     };
     assert_eq!(get("/a1b2.jpg").unwrap(), [1, 2, 3]);
-    for path in ["/", "/a1b2", "/a1b3.jpg", "/..%2f..%2fetc%2fpasswd", "/a1b2.jpg/x"] {
-        assert!(matches!(get(path), Err(ureq::Error::StatusCode(404))), "{path}");
+    for path in [
+        "/",
+        "/a1b2",
+        "/a1b3.jpg",
+        "/..%2f..%2fetc%2fpasswd",
+        "/a1b2.jpg/x",
+    ] {
+        assert!(
+            matches!(get(path), Err(ureq::Error::StatusCode(404))),
+            "{path}"
+        );
     }
     server.remove("a1b2");
     assert!(get("/a1b2.jpg").is_err());
-    let taken = ImageServer::start(&server.address().to_string()).unwrap_err().to_string();
+    let taken = ImageServer::start(&server.address().to_string())
+        .unwrap_err()
+        .to_string();
     assert!(taken.contains("set it to a free address"), "{taken}");
 }
 
@@ -284,7 +365,9 @@ fn any_json_service_is_asked_as_described() {
     );
     let url = format!("{}/x?k={{{{key}}}}", server.url);
     let service = described(DESCRIPTION, Some(&url), key()).unwrap();
-    let answers = HttpServiceBackend::new(service).identify(&shots(3)).unwrap();
+    let answers = HttpServiceBackend::new(service)
+        .identify(&shots(3))
+        .unwrap();
     let mug = Answer {
         name: "mug".into(),
         category: "cup".into(),
@@ -292,14 +375,26 @@ fn any_json_service_is_asked_as_described() {
         dimensions: Some(r#"{"h":9}"#.into()),
         ..Answer::default()
     };
-    assert_eq!(answers, [Ok(mug), Ok(Answer::default()), Ok(Answer::default())]);
+    assert_eq!(
+        answers,
+        [Ok(mug), Ok(Answer::default()), Ok(Answer::default())]
+    );
     let request = &server.requests()[0];
     assert_eq!(request.line, "POST /x?k=s3cr3t%2Fk%2By HTTP/1.1");
-    assert!(request.headers.contains(&format!("authorization: bearer {KEY}")));
+    assert!(
+        request
+            .headers
+            .contains(&format!("authorization: bearer {KEY}"))
+    );
     let sent = body(request);
-    assert_eq!((&sent["model"], &sent["images"][2]["id"]), (&json!("large"), &json!(2)));
+    assert_eq!(
+        (&sent["model"], &sent["images"][2]["id"]),
+        (&json!("large"), &json!(2))
+    );
     assert_eq!(sent["images"][0]["size"], json!([16, 8]));
-    let file = STANDARD.decode(sent["images"][1]["jpeg"].as_str().unwrap()).unwrap();
+    let file = STANDARD
+        .decode(sent["images"][1]["jpeg"].as_str().unwrap())
+        .unwrap();
     Picture::read(&file).unwrap();
 }
 
@@ -308,7 +403,9 @@ fn answers_that_do_not_fit_the_description_are_malformed() {
     for text in ["{}", r#"{"results": {}}"#, r#"{"results": [{}]}"#, "no"] {
         let server = Server::start(move |_, _| Reply::Http(200, "", text.into()));
         let service = described(DESCRIPTION, Some(&server.url), key()).unwrap();
-        let error = HttpServiceBackend::new(service).identify(&shots(2)).unwrap_err();
+        let error = HttpServiceBackend::new(service)
+            .identify(&shots(2))
+            .unwrap_err();
         assert_eq!(error.word(), "malformed", "{text}: {error}");
     }
 }

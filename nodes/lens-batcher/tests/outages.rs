@@ -67,21 +67,33 @@ fn check(what: &str, answered: &[Answered], desk: &mut Desk) {
     let mut tracks: Vec<u32> = answered.iter().map(|a| a.question.object.track.0).collect();
     tracks.sort_unstable();
     assert_eq!(tracks, (0..30).collect::<Vec<_>>(), "{what}: one end each");
-    for one in answered.iter().filter(|a| a.outcome == Some(Outcome::Failed)) {
+    for one in answered
+        .iter()
+        .filter(|a| a.outcome == Some(Outcome::Failed))
+    {
         let error = one.error.as_ref().unwrap();
         assert!(!error.is_empty() && !error.contains(KEY), "{what}: {error}");
     }
     let counts = desk.scheduler.counts();
     println!(
         "{what:<22} {:?} calls {:?} retries {} opened {} closed {}",
-        outcomes(answered), counts.calls, counts.retries, counts.opened, counts.closed
+        outcomes(answered),
+        counts.calls,
+        counts.retries,
+        counts.opened,
+        counts.closed
     );
     // What failed is asked again, and answered.
-    let failed: Vec<_> = answered.iter().filter(|a| a.outcome == Some(Outcome::Failed)).collect();
+    let failed: Vec<_> = answered
+        .iter()
+        .filter(|a| a.outcome == Some(Outcome::Failed))
+        .collect();
     let again = failed.len();
     failed.iter().for_each(|a| desk.ask(a.question.clone()));
     let answered = desk.work_off();
-    let identified = answered.iter().filter(|a| a.outcome == Some(Outcome::Identified));
+    let identified = answered
+        .iter()
+        .filter(|a| a.outcome == Some(Outcome::Identified));
     assert_eq!(identified.count(), again, "{what}: asked again");
     assert_eq!(desk.scheduler.breaker(), State::Closed, "{what}");
 }
@@ -117,11 +129,19 @@ fn a_server_that_has_errors_of_its_own() {
 
 #[test]
 fn a_server_that_wants_to_be_asked_less() {
-    let (all, mut desk) = ride_out(2500, |_| Reply::Http(429, "retry-after: 1\r\n", "slow".into()));
+    let (all, mut desk) = ride_out(2500, |_| {
+        Reply::Http(429, "retry-after: 1\r\n", "slow".into())
+    });
     // The calls at hand, then one a second at most four at once; no question suffers.
     let limited = desk.scheduler.counts().calls["rate_limited"];
     assert!((3..=12).contains(&limited), "{limited}");
-    assert_eq!((outcomes(&all)[&Some("identified")], desk.scheduler.counts().opened), (30, 0));
+    assert_eq!(
+        (
+            outcomes(&all)[&Some("identified")],
+            desk.scheduler.counts().opened
+        ),
+        (30, 0)
+    );
     check("429, Retry-After: 1", &all, &mut desk);
 }
 
@@ -134,7 +154,9 @@ fn a_server_that_talks_nonsense() {
 
 #[test]
 fn a_server_that_cannot_count() {
-    let (all, mut desk) = ride_out(2500, |_| Reply::Http(200, "", "{\"responses\": [{}]}".into()));
+    let (all, mut desk) = ride_out(2500, |_| {
+        Reply::Http(200, "", "{\"responses\": [{}]}".into())
+    });
     assert!(said(&mut desk, "malformed"));
     check("wrong count", &all, &mut desk);
 }
@@ -148,7 +170,9 @@ fn a_server_that_cuts_answers_off() {
 
 #[test]
 fn a_server_that_does_not_know_the_key() {
-    let (all, mut desk) = ride_out(1000, |_| Reply::Http(403, "", format!("key {KEY} is not valid")));
+    let (all, mut desk) = ride_out(1000, |_| {
+        Reply::Http(403, "", format!("key {KEY} is not valid"))
+    });
     assert!(outcomes(&all)[&Some("failed")] >= 10);
     check("403", &all, &mut desk);
 }

@@ -13,9 +13,17 @@ use tracklens_schemas::{BBox, TrackId};
 /// An example of this crate, where cargo puts it beside the tests.
 fn example(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
-    let folder = tests.parent().and_then(Path::parent).unwrap().join("examples");
+    let folder = tests
+        .parent()
+        .and_then(Path::parent)
+        .unwrap()
+        .join("examples");
     let path = folder.join(format!("lib{name}.so"));
-    assert!(path.exists(), "cargo build --release --workspace --all-targets makes {}", path.display());
+    assert!(
+        path.exists(),
+        "cargo build --release --workspace --all-targets makes {}",
+        path.display()
+    );
     path
 }
 
@@ -38,9 +46,16 @@ fn a_plug_in_identifies() {
     let service = Service::PlugIn(plug_in);
     assert_eq!((service.name(), service.is_remote()), ("by-colour", false));
     let mut backend = service.open().unwrap();
-    let shots = [shot(1, [200, 20, 20]), shot(2, [90, 90, 90]), shot(3, [0, 20, 250])];
+    let shots = [
+        shot(1, [200, 20, 20]),
+        shot(2, [90, 90, 90]),
+        shot(3, [0, 20, 250]),
+    ];
     let answers = backend.identify(&shots).unwrap();
-    let names: Vec<String> = answers.into_iter().map(|answer| answer.unwrap().name).collect();
+    let names: Vec<String> = answers
+        .into_iter()
+        .map(|answer| answer.unwrap().name)
+        .collect();
     assert_eq!(names, ["red thing", "", "blue thing"]);
 }
 
@@ -58,8 +73,13 @@ fn a_plug_in_enhances_behind_the_steps() {
 
 #[test]
 fn a_plug_in_of_another_kind_or_none_is_refused_at_the_start() {
-    let identifier = PlugIn::new(&example("brighten"), "{}").unwrap_err().to_string();
-    assert!(identifier.contains("identifier") && identifier.contains("enhancer"), "{identifier}");
+    let identifier = PlugIn::new(&example("brighten"), "{}")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        identifier.contains("identifier") && identifier.contains("enhancer"),
+        "{identifier}"
+    );
     let plan = |path: PathBuf, config: &str| {
         let plan = ChainPlan {
             steps: Vec::new(),

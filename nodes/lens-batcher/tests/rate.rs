@@ -30,7 +30,9 @@ fn the_server_never_sees_more_calls_in_a_second_than_it_allows() {
     for number in 0..600 {
         desk.ask(question(number, None, &picture));
         asked += 1;
-        ended += desk.work_until(Duration::from_millis(10 * u64::from(number))).len();
+        ended += desk
+            .work_until(Duration::from_millis(10 * u64::from(number)))
+            .len();
     }
     ended += desk.work_off().len();
     assert_eq!(asked, ended);
@@ -38,7 +40,10 @@ fn the_server_never_sees_more_calls_in_a_second_than_it_allows() {
     let times: Vec<_> = server.requests().iter().map(|request| request.at).collect();
     let in_second = |from: &std::time::Instant| {
         let until = *from + Duration::from_secs(1);
-        times.iter().filter(|at| **at >= *from && **at < until).count()
+        times
+            .iter()
+            .filter(|at| **at >= *from && **at < until)
+            .count()
     };
     let most = times.iter().map(in_second).max().unwrap();
     let counts = desk.scheduler.counts();
@@ -46,5 +51,9 @@ fn the_server_never_sees_more_calls_in_a_second_than_it_allows() {
     assert!(most <= 10, "{most} calls in a second");
     assert!(counts.longest_queue <= 50);
     let full = counts.batches[&10];
-    assert!(full * 10 >= counts.all_calls() * 9, "{full} of {} full", counts.all_calls());
+    assert!(
+        full * 10 >= counts.all_calls() * 9,
+        "{full} of {} full",
+        counts.all_calls()
+    );
 }

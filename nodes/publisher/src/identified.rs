@@ -138,7 +138,8 @@ mod tests {
             error: None,
         };
         let mut file = Identified::open(folder.path(), false).unwrap();
-        file.write(&header("cam", 0, 3), &[one.clone(), one.clone()]).unwrap();
+        file.write(&header("cam", 0, 3), &[one.clone(), one.clone()])
+            .unwrap();
         file.finish().unwrap();
         let whole = std::fs::read_to_string(&path).unwrap();
         let first = whole.lines().next().unwrap();

@@ -483,12 +483,13 @@ impl<N: Node> Shell<N> {
 
     fn close_clear_streams(&mut self) -> eyre::Result<()> {
         if !self.ctx.closing.is_empty() {
-            let (clear, waiting) = std::mem::take(&mut self.ctx.closing)
-                .into_iter()
-                .partition(|(header, _)| {
-                    let stream = &header.id.stream;
-                    self.ctx.outbox.is_clear(stream) && !self.ctx.held.contains(stream)
-                });
+            let (clear, waiting) =
+                std::mem::take(&mut self.ctx.closing)
+                    .into_iter()
+                    .partition(|(header, _)| {
+                        let stream = &header.id.stream;
+                        self.ctx.outbox.is_clear(stream) && !self.ctx.held.contains(stream)
+                    });
             self.ctx.closing = waiting;
             let clear: Vec<(Header, StreamEvent)> = clear;
             for (header, event) in clear {

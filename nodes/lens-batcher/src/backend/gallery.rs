@@ -11,8 +11,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::{Backend, Shot, unknown};
-use crate::hash_cache::Answer;
 use crate::colour_layout::ColourLayout;
+use crate::hash_cache::Answer;
 use crate::perceptual_hash::{Hasher, PerceptualHash};
 use crate::scheduler::CallResult;
 use crate::{LensError, Picture};
@@ -74,7 +74,8 @@ impl Gallery {
                 if !is_picture(&file) {
                     continue;
                 }
-                let bytes = std::fs::read(&file).map_err(|error| wrong(&file, error.to_string()))?;
+                let bytes =
+                    std::fs::read(&file).map_err(|error| wrong(&file, error.to_string()))?;
                 let picture = Picture::read(&bytes)
                     .map_err(|error| wrong(&file, format!("is no picture: {error}")))?;
                 digest.update(name.as_bytes());
@@ -147,8 +148,9 @@ impl Gallery {
 
 /// What is in a folder, by name: the same everywhere.
 fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let entries: Result<Vec<PathBuf>, _> =
-        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let entries: Result<Vec<PathBuf>, _> = std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect();
     entries.map(|mut list| {
         list.sort();
         list
@@ -157,7 +159,9 @@ fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 
 fn is_picture(file: &Path) -> bool {
     let ending = file.extension().and_then(|ending| ending.to_str());
-    ending.is_some_and(|ending| ["jpg", "jpeg", "png"].contains(&ending.to_ascii_lowercase().as_str()))
+    ending.is_some_and(|ending| {
+        ["jpg", "jpeg", "png"].contains(&ending.to_ascii_lowercase().as_str())
+    })
 }
 
 /// Looks pictures up in a gallery.
@@ -179,7 +183,10 @@ impl Backend for GalleryBackend {
     }
 
     fn identify(&mut self, shots: &[Shot]) -> CallResult {
-        Ok(shots.iter().map(|shot| Ok(self.0.name(&shot.view.picture))).collect())
+        Ok(shots
+            .iter()
+            .map(|shot| Ok(self.0.name(&shot.view.picture)))
+            .collect())
     }
 }
 
@@ -206,7 +213,10 @@ mod tests {
         let gallery = gallery(folder.path()).unwrap();
         assert_eq!((gallery.len(), gallery.names()), (3, 2));
         let name = |seed| gallery.name(&scene(seed, 60, 47));
-        assert_eq!((name(1).name.as_str(), name(3).name.as_str()), ("red cup", "dog"));
+        assert_eq!(
+            (name(1).name.as_str(), name(3).name.as_str()),
+            ("red cup", "dog")
+        );
         assert!(name(1).confidence > 0.9);
         assert!(!name(77).is_known());
     }

@@ -53,7 +53,10 @@ impl HttpClient {
         headers: &[(String, String)],
         body: &[u8],
     ) -> Result<Value, CallError> {
-        let mut request = self.agent.post(url).header("content-type", "application/json");
+        let mut request = self
+            .agent
+            .post(url)
+            .header("content-type", "application/json");
         for (name, value) in headers {
             request = request.header(name, value);
         }
@@ -93,7 +96,11 @@ impl HttpClient {
         let mut response = sent.map_err(|error| self.error(error))?;
         let status = response.status().as_u16();
         let wait = wait(response.headers());
-        let read = response.body_mut().with_config().limit(LONGEST).read_to_vec();
+        let read = response
+            .body_mut()
+            .with_config()
+            .limit(LONGEST)
+            .read_to_vec();
         let text = match (status, read) {
             // The status says enough, whatever became of the rest.
             (400.., read) => read.unwrap_or_default(),

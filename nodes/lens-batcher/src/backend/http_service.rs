@@ -127,12 +127,22 @@ impl HttpService {
             return wrong(format!("`most` should be 1 to 1000, is {}", request.most));
         }
         if request.most > 1 && !(template::has_each(&request.body) && answer.list.is_some()) {
-            return wrong("`most` above 1 needs an `each` in the body and a `list` in the answer".into());
+            return wrong(
+                "`most` above 1 needs an `each` in the body and a `list` in the answer".into(),
+            );
         }
-        let pointers = [&answer.list, &answer.category, &answer.description, &answer.confidence, &answer.dimensions];
+        let pointers = [
+            &answer.list,
+            &answer.category,
+            &answer.description,
+            &answer.confidence,
+            &answer.dimensions,
+        ];
         let mut pointers = pointers.into_iter().flatten().chain([&answer.name]);
         if let Some(pointer) = pointers.find(|p| !p.is_empty() && !p.starts_with('/')) {
-            return wrong(format!("{pointer:?} should begin with a slash, as JSON pointers do"));
+            return wrong(format!(
+                "{pointer:?} should begin with a slash, as JSON pointers do"
+            ));
         }
         let uses_key = request.headers.values().any(|value| value.contains(KEY))
             || request.body.to_string().contains(KEY)
@@ -183,7 +193,9 @@ impl HttpServiceBackend {
             .iter()
             .map(|(name, value)| (name.clone(), value.replace(KEY, key)))
             .collect();
-        let url = request.url.replace(KEY, &crate::secret::percent_encoded(key));
+        let url = request
+            .url
+            .replace(KEY, &crate::secret::percent_encoded(key));
         let value = self.0.client.post(&url, &headers, body.as_bytes())?;
         let list: Vec<Value> = match &answer.list {
             None => vec![value],
@@ -226,7 +238,9 @@ impl Places {
             category: text(at(&self.category)),
             description: text(at(&self.description)),
             confidence,
-            dimensions: at(&self.dimensions).filter(|v| !v.is_null()).map(Value::to_string),
+            dimensions: at(&self.dimensions)
+                .filter(|v| !v.is_null())
+                .map(Value::to_string),
         }
     }
 }

@@ -38,7 +38,9 @@ impl ImageServer {
             reason,
         };
         let listener = std::net::TcpListener::bind(address).map_err(|e| failed(e.to_string()))?;
-        listener.set_nonblocking(true).map_err(|e| failed(e.to_string()))?;
+        listener
+            .set_nonblocking(true)
+            .map_err(|e| failed(e.to_string()))?;
         let bound = listener.local_addr().map_err(|e| failed(e.to_string()))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -59,7 +61,9 @@ impl ImageServer {
                     }
                 };
                 let over = async { drop(stopped.await) };
-                let served = axum::serve(listener, app).with_graceful_shutdown(over).await;
+                let served = axum::serve(listener, app)
+                    .with_graceful_shutdown(over)
+                    .await;
                 if let Err(error) = served {
                     tracing::error!(%error, "the image server has stopped");
                 }

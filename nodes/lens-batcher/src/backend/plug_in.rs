@@ -68,7 +68,10 @@ impl Backend for PlugInBackend {
     fn identify(&mut self, shots: &[Shot]) -> CallResult {
         let rows: Vec<Crop> = shots.iter().map(row).collect();
         let own = |reason: String| CallError::Own { reason };
-        let answer = self.0.process(&crops::encode(&rows)).map_err(|e| own(e.to_string()))?;
+        let answer = self
+            .0
+            .process(&crops::encode(&rows))
+            .map_err(|e| own(e.to_string()))?;
         let found = identifications::decode(&answer).map_err(|e| own(e.to_string()))?;
         if found.len() != shots.len() {
             return Err(wrong_count(shots.len(), found.len()));
@@ -88,7 +91,9 @@ fn result(found: Identification) -> Result<Answer, PictureError> {
         }),
         Outcome::Unknown => Ok(Answer::default()),
         Outcome::Failed => Err(PictureError {
-            said: found.error.unwrap_or_else(|| "the plug-in does not say why".into()),
+            said: found
+                .error
+                .unwrap_or_else(|| "the plug-in does not say why".into()),
             retryable: true,
         }),
     }

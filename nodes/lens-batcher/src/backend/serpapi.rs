@@ -81,10 +81,11 @@ impl SerpApiBackend {
             percent_encoded(self.0.key.reveal()),
         );
         let answer = self.0.client.get(&url, &[])?;
-        let found: Found = serde_json::from_value(answer).map_err(|error| CallError::Malformed {
-            expected: "{\"visual_matches\": [{\"title\": …}, …]}".into(),
-            found: error.to_string(),
-        })?;
+        let found: Found =
+            serde_json::from_value(answer).map_err(|error| CallError::Malformed {
+                expected: "{\"visual_matches\": [{\"title\": …}, …]}".into(),
+                found: error.to_string(),
+            })?;
         if let Some(said) = &found.error {
             // "Google hasn't returned any results": the service works, the picture is unknown.
             if said.contains("any results") {
@@ -103,19 +104,32 @@ impl SerpApiBackend {
 /// What the service is sure of is the name; else the title of the first match. Confidence is the share
 /// of the first matches whose titles have a word with it in common: the service gives none.
 fn answer_of(found: &Found) -> Answer {
-    let matches = || found.visual_matches.iter().filter(|one| !one.title.is_empty());
-    let known = found.knowledge_graph.iter().find(|one| !one.title.is_empty());
+    let matches = || {
+        found
+            .visual_matches
+            .iter()
+            .filter(|one| !one.title.is_empty())
+    };
+    let known = found
+        .knowledge_graph
+        .iter()
+        .find(|one| !one.title.is_empty());
     let first = matches().next();
     let Some(name) = known.map(|one| &one.title).or(first.map(|one| &one.title)) else {
         return Answer::default();
     };
     let words = |title: &str| -> Vec<String> {
         let split = title.split(|c: char| !c.is_alphanumeric());
-        split.filter(|word| word.chars().count() > 3).map(str::to_lowercase).collect()
+        split
+            .filter(|word| word.chars().count() > 3)
+            .map(str::to_lowercase)
+            .collect()
     };
     let own = words(name);
     let top: Vec<_> = matches().take(10).collect();
-    let alike = top.iter().filter(|one| words(&one.title).iter().any(|word| own.contains(word)));
+    let alike = top
+        .iter()
+        .filter(|one| words(&one.title).iter().any(|word| own.contains(word)));
     Answer {
         name: name.clone(),
         category: known.map(|one| one.subtitle.clone()).unwrap_or_default(),

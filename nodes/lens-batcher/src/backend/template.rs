@@ -47,7 +47,9 @@ pub(super) fn unknown_place(template: &Value) -> Option<String> {
                 rest = rest.replace(place, "");
             }
             let from = rest.find("{{")?;
-            let to = rest[from..].find("}}").map_or(rest.len(), |at| from + at + 2);
+            let to = rest[from..]
+                .find("}}")
+                .map_or(rest.len(), |at| from + at + 2);
             Some(rest[from..to].into())
         }
         _ => None,
@@ -71,7 +73,10 @@ fn fill_one(template: &Value, all: &[Filling], own: &Filling, key: &str) -> Valu
             .iter()
             .map(|(name, value)| (name.clone(), fill_one(value, all, own, key)))
             .collect(),
-        Value::Array(list) => list.iter().map(|value| fill_one(value, all, own, key)).collect(),
+        Value::Array(list) => list
+            .iter()
+            .map(|value| fill_one(value, all, own, key))
+            .collect(),
         Value::String(text) => match text.as_str() {
             // Alone in its string, a number stays a number.
             "{{width}}" => own.width.into(),

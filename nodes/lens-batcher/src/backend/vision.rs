@@ -112,23 +112,34 @@ impl VisionBackend {
         let requests: Vec<_> = files.iter().map(request).collect();
         let body = json!({ "requests": requests }).to_string();
         // In a header, the key is in no address that somebody might log.
-        let key = [("x-goog-api-key".to_string(), self.0.key.reveal().to_string())];
+        let key = [(
+            "x-goog-api-key".to_string(),
+            self.0.key.reveal().to_string(),
+        )];
         let headers: &[_] = if self.0.key.is_empty() { &[] } else { &key };
         let answer = self.0.client.post(&self.0.url, headers, body.as_bytes())?;
-        let answer: Responses = serde_json::from_value(answer).map_err(|error| CallError::Malformed {
-            expected: "{\"responses\": [{\"webDetection\": …}, …]}".into(),
-            found: error.to_string(),
-        })?;
+        let answer: Responses =
+            serde_json::from_value(answer).map_err(|error| CallError::Malformed {
+                expected: "{\"responses\": [{\"webDetection\": …}, …]}".into(),
+                found: error.to_string(),
+            })?;
         if answer.responses.len() != files.len() {
             return Err(wrong_count(files.len(), answer.responses.len()));
         }
-        Ok(answer.responses.into_iter().map(|one| self.picture(one)).collect())
+        Ok(answer
+            .responses
+            .into_iter()
+            .map(|one| self.picture(one))
+            .collect())
     }
 
     fn picture(&self, response: Response) -> Result<Answer, PictureError> {
         match (response.error, response.web_detection) {
             (Some(error), _) if error.code != 0 => Err(PictureError {
-                said: self.0.key.redact(&format!("code {}: {}", error.code, error.message)),
+                said: self
+                    .0
+                    .key
+                    .redact(&format!("code {}: {}", error.code, error.message)),
                 retryable: is_passing(error.code),
             }),
             (_, Some(found)) => Ok(answer(&found)),
@@ -147,15 +158,28 @@ fn is_passing(code: i32) -> bool {
 /// The best guess is the name, the best-scored entity what kind of thing it is.
 fn answer(found: &WebDetection) -> Answer {
     let best = |a: &&Entity, b: &&Entity| a.score.total_cmp(&b.score);
-    let described = || found.web_entities.iter().filter(|entity| !entity.description.is_empty());
+    let described = || {
+        found
+            .web_entities
+            .iter()
+            .filter(|entity| !entity.description.is_empty())
+    };
     let entity = described().max_by(best);
-    let label = found.best_guess_labels.iter().find(|label| !label.label.is_empty());
-    let Some(name) = label.map(|label| &label.label).or(entity.map(|entity| &entity.description)) else {
+    let label = found
+        .best_guess_labels
+        .iter()
+        .find(|label| !label.label.is_empty());
+    let Some(name) = label
+        .map(|label| &label.label)
+        .or(entity.map(|entity| &entity.description))
+    else {
         return Answer::default();
     };
     Answer {
         name: name.clone(),
-        category: entity.map(|entity| entity.description.clone()).unwrap_or_default(),
+        category: entity
+            .map(|entity| entity.description.clone())
+            .unwrap_or_default(),
         description: found
             .pages_with_matching_images
             .first()
@@ -163,7 +187,11 @@ fn answer(found: &WebDetection) -> Answer {
             .unwrap_or_default(),
         // Scores are not bounded; they compare entities of one picture.
         confidence: entity.map_or(0.0, |entity| {
-            if entity.score.is_finite() { entity.score.clamp(0.0, 1.0) } else { 0.0 }
+            if entity.score.is_finite() {
+                entity.score.clamp(0.0, 1.0)
+            } else {
+                0.0
+            }
         }),
         dimensions: None,
     }

@@ -105,7 +105,11 @@ mod tests {
         };
         let before = spread(&picture);
         Contrast.enhance(&mut picture);
-        assert!(spread(&picture) > before + before / 4, "{} from {before}", spread(&picture));
+        assert!(
+            spread(&picture) > before + before / 4,
+            "{} from {before}",
+            spread(&picture)
+        );
         let pixel = &picture.pixels[3 * 2000..3 * 2000 + 3];
         assert!(pixel[0].abs_diff(2 * pixel[1]) <= 3, "{pixel:?}");
     }

@@ -60,10 +60,16 @@ mod tests {
         let mut picture = Picture::new(32, 32, pixels.collect()).unwrap();
         let error = |picture: &Picture| -> u32 {
             let pixels = picture.pixels.chunks_exact(3).enumerate();
-            pixels.map(|(at, p)| u32::from(p[0].abs_diff(clean(at as u32 % 32)))).sum()
+            pixels
+                .map(|(at, p)| u32::from(p[0].abs_diff(clean(at as u32 % 32))))
+                .sum()
         };
         let before = error(&picture);
         Denoise::default().enhance(&mut picture);
-        assert!(error(&picture) * 2 < before, "{} from {before}", error(&picture));
+        assert!(
+            error(&picture) * 2 < before,
+            "{} from {before}",
+            error(&picture)
+        );
     }
 }

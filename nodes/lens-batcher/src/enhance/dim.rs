@@ -27,7 +27,9 @@ impl Enhancer for Dim {
         }
         for (pixel, &inside) in picture.pixels.chunks_exact_mut(3).zip(mask) {
             if inside == 0 {
-                pixel.iter_mut().for_each(|byte| *byte = ((u32::from(*byte) * LEFT) >> 8) as u8);
+                pixel
+                    .iter_mut()
+                    .for_each(|byte| *byte = ((u32::from(*byte) * LEFT) >> 8) as u8);
             }
         }
     }

@@ -24,11 +24,12 @@ impl Enhancer for Sharpen {
     fn enhance(&mut self, picture: &mut Picture) {
         let (width, height) = (picture.width as usize, picture.height as usize);
         let luma = picture.luma();
-        let near = |at: usize, step: isize, side: usize| {
-            at.saturating_add_signed(step).min(side - 1)
-        };
+        let near =
+            |at: usize, step: isize, side: usize| at.saturating_add_signed(step).min(side - 1);
         let blur = |value: &dyn Fn(isize) -> f32| -> f32 {
-            let sum: f32 = (-2isize..=2).map(|step| BLUR[step.unsigned_abs()] * value(step)).sum();
+            let sum: f32 = (-2isize..=2)
+                .map(|step| BLUR[step.unsigned_abs()] * value(step))
+                .sum();
             sum / 16.0
         };
         self.rows.clear();
@@ -61,7 +62,9 @@ mod tests {
 
     #[test]
     fn a_soft_edge_gets_steeper_and_a_plain_area_stays() {
-        let row: Vec<u8> = (0..16).map(|x: u8| 80 + 10 * x.saturating_sub(4).min(8)).collect();
+        let row: Vec<u8> = (0..16)
+            .map(|x: u8| 80 + 10 * x.saturating_sub(4).min(8))
+            .collect();
         let pixels = (0..256).flat_map(|at| [row[at % 16]; 3]).collect();
         let mut picture = Picture::new(16, 16, pixels).unwrap();
         Sharpen::default().enhance(&mut picture);

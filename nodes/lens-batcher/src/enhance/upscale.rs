@@ -65,6 +65,9 @@ mod tests {
         picture.mask = Some(vec![1, 0, 0, 0]);
         Upscale.enhance(&mut picture);
         let mask = picture.mask.unwrap();
-        assert_eq!((mask.len(), mask.iter().filter(|&&pixel| pixel == 1).count()), (64, 16));
+        assert_eq!(
+            (mask.len(), mask.iter().filter(|&&pixel| pixel == 1).count()),
+            (64, 16)
+        );
     }
 }

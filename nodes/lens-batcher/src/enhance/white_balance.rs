@@ -23,11 +23,18 @@ impl Enhancer for WhiteBalance {
         }
         let mean = sums.iter().sum::<u64>() as f64 / 3.0;
         let tables = sums.map(|sum| {
-            let gain = if sum == 0 { 1.0 } else { (mean / sum as f64).clamp(1.0 / MOST, MOST) };
-            std::array::from_fn::<u8, 256, _>(|value| (value as f64 * gain).round().min(255.0) as u8)
+            let gain = if sum == 0 {
+                1.0
+            } else {
+                (mean / sum as f64).clamp(1.0 / MOST, MOST)
+            };
+            std::array::from_fn::<u8, 256, _>(|value| {
+                (value as f64 * gain).round().min(255.0) as u8
+            })
         });
         for pixel in picture.pixels.chunks_exact_mut(3) {
-            (0..3).for_each(|channel| pixel[channel] = tables[channel][usize::from(pixel[channel])]);
+            (0..3)
+                .for_each(|channel| pixel[channel] = tables[channel][usize::from(pixel[channel])]);
         }
     }
 }

@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::Picture;
 use crate::circuit_breaker::Rules;
 use crate::hash_cache::Answer;
 use crate::picture::tests::scene;
 use crate::retry::RetryRules;
-use crate::Picture;
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use tracklens_schemas::{BBox, Mask, TrackState, TracksStatus};
@@ -48,7 +48,8 @@ fn track(id: u32) -> Track {
 
 /// A picture of the object on a frame: much the same from frame to frame.
 fn crop(id: u32, frame: u64) -> Crop {
-    static SCENES: LazyLock<Vec<Picture>> = LazyLock::new(|| (0..9).map(|seed| scene(seed, 30, 40)).collect());
+    static SCENES: LazyLock<Vec<Picture>> =
+        LazyLock::new(|| (0..9).map(|seed| scene(seed, 30, 40)).collect());
     let picture = SCENES[id as usize].clone();
     Crop {
         track_id: TrackId(id),
@@ -82,7 +83,14 @@ fn lens() -> Lens {
         after: Duration::from_millis(1500),
         interval: Duration::from_secs(3),
     };
-    Lens::new("test", TimeSource::Stream, true, timing, options, Duration::ZERO)
+    Lens::new(
+        "test",
+        TimeSource::Stream,
+        true,
+        timing,
+        options,
+        Duration::ZERO,
+    )
 }
 
 fn answer_all(lens: &mut Lens) {
@@ -91,7 +99,11 @@ fn answer_all(lens: &mut Lens) {
             name: format!("thing {}", track.0),
             ..Answer::default()
         };
-        let answers = call.questions.iter().map(|q| Ok(name(q.object.track))).collect();
+        let answers = call
+            .questions
+            .iter()
+            .map(|q| Ok(name(q.object.track)))
+            .collect();
         lens.ended(call.id, Ok(answers), Duration::ZERO);
     }
 }
@@ -105,9 +117,18 @@ fn brief(rows: Vec<Row>) -> Vec<(u64, u32, String, bool)> {
 fn objects_are_asked_about_in_time_and_the_cache_answers_later() {
     let (mut lens, mut rows) = (lens(), Vec::new());
     for frame in 0..60 {
-        lens.tracks(&header(0, frame), &info(), &[track(1), track(2)], Duration::ZERO);
+        lens.tracks(
+            &header(0, frame),
+            &info(),
+            &[track(1), track(2)],
+            Duration::ZERO,
+        );
         if frame % 5 == 0 {
-            lens.crops(&header(0, frame), vec![crop(1, frame), crop(2, frame)], Duration::ZERO);
+            lens.crops(
+                &header(0, frame),
+                vec![crop(1, frame), crop(2, frame)],
+                Duration::ZERO,
+            );
         }
         answer_all(&mut lens);
         rows.extend(brief(lens.take_rows()));
@@ -162,7 +183,12 @@ fn the_end_of_a_stream_asks_what_is_due_and_waits_for_answers() {
     lens.tracks(&header(0, 0), &info(), &[track(1)], Duration::ZERO);
     lens.crops(&header(0, 0), vec![crop(1, 0)], Duration::ZERO);
     for frame in 1..20 {
-        lens.tracks(&header(0, frame), &info(), &[track(1), track(2)], Duration::ZERO);
+        lens.tracks(
+            &header(0, frame),
+            &info(),
+            &[track(1), track(2)],
+            Duration::ZERO,
+        );
     }
     let cam = "cam".parse().unwrap();
     assert!(!lens.is_busy(&cam) && lens.has_streams());
@@ -192,7 +218,11 @@ fn a_restarted_process_asks_nobody_again_too_soon() {
         lens.take_asked()[0].header.id.frame.0
     };
     assert_eq!(first_asked(vec![entry(3)]), 45);
-    assert_eq!(first_asked(vec![entry(2)]), 35, "another epoch: 1.5 seconds after its beginning");
+    assert_eq!(
+        first_asked(vec![entry(2)]),
+        35,
+        "another epoch: 1.5 seconds after its beginning"
+    );
 }
 
 #[test]

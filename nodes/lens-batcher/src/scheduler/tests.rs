@@ -83,7 +83,11 @@ fn named(name: &str) -> Result<Answer, PictureError> {
 }
 
 fn all_named(call: &Call) -> CallResult {
-    Ok(call.questions.iter().map(|q| named(&q.object.track.0.to_string())).collect())
+    Ok(call
+        .questions
+        .iter()
+        .map(|q| named(&q.object.track.0.to_string()))
+        .collect())
 }
 
 fn tracks(call: &Call) -> Vec<u32> {
@@ -93,7 +97,15 @@ fn tracks(call: &Call) -> Vec<u32> {
 fn rows(scheduler: &mut Scheduler) -> Vec<(u32, Option<Outcome>, String, bool, u8)> {
     let answered = scheduler.take_answered().into_iter();
     answered
-        .map(|a| (a.question.object.track.0, a.outcome, a.answer.name, a.cached, a.attempts))
+        .map(|a| {
+            (
+                a.question.object.track.0,
+                a.outcome,
+                a.answer.name,
+                a.cached,
+                a.attempts,
+            )
+        })
         .collect()
 }
 
@@ -115,7 +127,10 @@ fn a_batch_leaves_when_it_is_full_or_has_waited() {
     assert_eq!(tracks(&s.poll(ms(WAIT), false).unwrap()), [0, 1, 2]);
     ask(&mut s, 3..8, 600);
     assert_eq!(tracks(&s.poll(ms(600), false).unwrap()), [3, 4, 5, 6]);
-    assert!(s.poll(ms(600), true).is_none(), "two calls are on their way");
+    assert!(
+        s.poll(ms(600), true).is_none(),
+        "two calls are on their way"
+    );
     assert_eq!(s.wakes_at(ms(600)), None);
 }
 
@@ -134,7 +149,11 @@ fn answers_are_cached_and_alike_pictures_share_one() {
     let of = |track| rows_now.iter().find(|row| row.0 == track).unwrap().clone();
     assert_eq!(of(0), (0, IDENTIFIED, "0".into(), false, 1));
     assert_eq!(of(1), (1, IDENTIFIED, "0".into(), true, 0));
-    assert_eq!(of(9), (9, IDENTIFIED, "0".into(), true, 0), "asked while the call was on its way");
+    assert_eq!(
+        of(9),
+        (9, IDENTIFIED, "0".into(), true, 0),
+        "asked while the call was on its way"
+    );
     s.ask(question(20, near), ms(60));
     assert_eq!(rows(&mut s), [(20, IDENTIFIED, "0".into(), true, 0)]);
     assert!(s.is_idle());
@@ -176,7 +195,11 @@ fn the_queue_is_bounded_and_the_oldest_goes() {
     ask(&mut s, 0..13, 0);
     s.ask(question(50, far(12)), ms(0));
     assert_eq!(s.waiting(), 10);
-    let gone: Vec<u32> = rows(&mut s).iter().filter(|r| r.1.is_none()).map(|r| r.0).collect();
+    let gone: Vec<u32> = rows(&mut s)
+        .iter()
+        .filter(|r| r.1.is_none())
+        .map(|r| r.0)
+        .collect();
     assert_eq!(gone, [0, 1, 2]);
     assert_eq!(s.counts().dropped, 3);
     ask(&mut s, 0..1, 1);
@@ -200,7 +223,13 @@ fn a_failed_call_is_made_again_with_growing_pauses_and_then_given_up() {
     }
     assert_eq!(calls, 3, "once and two attempts more");
     assert!((WAIT + 150..WAIT + 500).contains(&now), "{now}");
-    assert_eq!(rows(&mut s), [(0, FAILED, String::new(), false, 3), (1, FAILED, String::new(), false, 3)]);
+    assert_eq!(
+        rows(&mut s),
+        [
+            (0, FAILED, String::new(), false, 3),
+            (1, FAILED, String::new(), false, 3)
+        ]
+    );
     ask(&mut s, 0..1, now);
     assert_eq!(s.waiting(), 1, "failures are not cached");
 }
@@ -217,7 +246,11 @@ fn what_is_refused_is_not_asked_again() {
     s.ended(call.id, Err(refused), ms(5));
     assert!(s.is_idle());
     let answered = s.take_answered();
-    assert!(answered.iter().all(|a| a.outcome == FAILED && a.attempts == 1));
+    assert!(
+        answered
+            .iter()
+            .all(|a| a.outcome == FAILED && a.attempts == 1)
+    );
     assert!(answered[0].error.as_ref().unwrap().contains("400"));
 }
 
@@ -235,7 +268,10 @@ fn one_picture_may_fail_alone() {
     let answers = vec![named("a"), error(true), error(false), Ok(Answer::default())];
     s.ended(call.id, Ok(answers), ms(5));
     let outcomes: Vec<_> = rows(&mut s).into_iter().map(|r| (r.0, r.1)).collect();
-    assert_eq!(outcomes, [(0, IDENTIFIED), (2, FAILED), (3, Some(Outcome::Unknown))]);
+    assert_eq!(
+        outcomes,
+        [(0, IDENTIFIED), (2, FAILED), (3, Some(Outcome::Unknown))]
+    );
     let call = s.poll(s.wakes_at(ms(5)).unwrap(), false).unwrap();
     assert_eq!(tracks(&call), [1]);
     s.ended(call.id, all_named(&call), ms(900));
@@ -343,8 +379,14 @@ fn ending(call: &Call, how: u8) -> CallResult {
     match how {
         0 => down(),
         1 => Ok(vec![named("x"); call.questions.len() + 1]),
-        2 => Err(CallError::RateLimited { wait: Some(ms(300)), said: String::new() }),
-        3 => Err(CallError::Refused { status: 400, said: String::new() }),
+        2 => Err(CallError::RateLimited {
+            wait: Some(ms(300)),
+            said: String::new(),
+        }),
+        3 => Err(CallError::Refused {
+            status: 400,
+            said: String::new(),
+        }),
         4 => Err(CallError::Timeout { limit: ms(1) }),
         _ => all_named(call),
     }
