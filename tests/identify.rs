@@ -162,7 +162,7 @@ fn objects_get_the_names_that_their_own_pictures_have_in_a_gallery() {
         .iter()
         .filter(|((_, track), (_, name))| *name == format!("object {track}"));
     let (right, identified) = (right.count(), identified.len());
-    println!(
+    eprintln!(
         "asked {}, identified {identified}, right {right}",
         named.len()
     );

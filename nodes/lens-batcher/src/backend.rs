@@ -30,7 +30,7 @@ use crate::LensError;
 use crate::call_error::CallError;
 use crate::candidate::View;
 use crate::hash_cache::Answer;
-use crate::scheduler::CallResult;
+use crate::question::CallResult;
 
 /// A picture to be identified.
 #[derive(Clone, Debug)]

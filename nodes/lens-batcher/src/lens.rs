@@ -15,7 +15,8 @@ use tracklens_schemas::{
 use crate::candidate::{Candidates, Object, Sight, Timing};
 use crate::journal::Entry;
 use crate::perceptual_hash::Hasher;
-use crate::scheduler::{Call, CallResult, Options, Question, Scheduler};
+use crate::question::{Call, CallResult, Question};
+use crate::scheduler::{Options, Scheduler};
 
 /// Frames whose tracks are kept for crops that come late.
 const FRAMES: usize = 256;

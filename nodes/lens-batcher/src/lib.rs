@@ -22,6 +22,7 @@ pub mod journal;
 pub mod lens;
 pub mod perceptual_hash;
 mod picture;
+pub mod question;
 pub mod retry;
 pub mod scheduler;
 pub mod secret;

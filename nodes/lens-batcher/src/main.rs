@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tracklens_lens_batcher::alarm::Alarm;
 use tracklens_lens_batcher::journal::Journal;
 use tracklens_lens_batcher::lens::{Lens, TimeSource};
-use tracklens_lens_batcher::scheduler::Question;
+use tracklens_lens_batcher::question::Question;
 use tracklens_lens_batcher::secret::Secret;
 use tracklens_lens_batcher::settings::{KEY, SETTINGS, Settings};
 use tracklens_lens_batcher::workers::Workers;

@@ -1,6 +1,6 @@
 //! Threads that enhance pictures and make calls, so that waiting for a service holds nothing up.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::backend::{Backend, Service, Shot};
 use crate::call_error::CallError;
 use crate::enhance::{Chain, ChainPlan};
 use crate::error::LensError;
-use crate::scheduler::{Call, CallResult};
+use crate::question::{Call, CallResult};
 
 /// A call that is over.
 pub type Ended = (u64, CallResult);
@@ -95,10 +95,7 @@ impl Workers {
     /// A call that is over, within this time.
     #[must_use]
     pub fn wait(&self, limit: Duration) -> Option<Ended> {
-        match self.ended.recv_timeout(limit) {
-            Ok(ended) => Some(ended),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.ended.recv_timeout(limit).ok()
     }
 }
 

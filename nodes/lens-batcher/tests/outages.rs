@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tracklens_lens_batcher::Picture;
 use tracklens_lens_batcher::backend::{Service, Vision};
 use tracklens_lens_batcher::circuit_breaker::State;
-use tracklens_lens_batcher::scheduler::Answered;
+use tracklens_lens_batcher::question::Answered;
 use tracklens_lens_batcher::secret::Secret;
 use tracklens_schemas::Outcome;
 
@@ -75,7 +75,7 @@ fn check(what: &str, answered: &[Answered], desk: &mut Desk) {
         assert!(!error.is_empty() && !error.contains(KEY), "{what}: {error}");
     }
     let counts = desk.scheduler.counts();
-    println!(
+    eprintln!(
         "{what:<22} {:?} calls {:?} retries {} opened {} closed {}",
         outcomes(answered),
         counts.calls,

@@ -47,7 +47,7 @@ fn the_server_never_sees_more_calls_in_a_second_than_it_allows() {
     };
     let most = times.iter().map(in_second).max().unwrap();
     let counts = desk.scheduler.counts();
-    println!("most calls in a second {most}; {counts:?}");
+    eprintln!("most calls in a second {most}; {counts:?}");
     assert!(most <= 10, "{most} calls in a second");
     assert!(counts.longest_queue <= 50);
     let full = counts.batches[&10];

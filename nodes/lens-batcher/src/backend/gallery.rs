@@ -14,7 +14,7 @@ use super::{Backend, Shot, unknown};
 use crate::colour_layout::ColourLayout;
 use crate::hash_cache::Answer;
 use crate::perceptual_hash::{Hasher, PerceptualHash};
-use crate::scheduler::CallResult;
+use crate::question::CallResult;
 use crate::{LensError, Picture};
 
 /// What a picture looks like.

@@ -27,7 +27,7 @@ use super::{Backend, HttpClient, Shot, jpegs, wrong_count};
 use crate::LensError;
 use crate::call_error::CallError;
 use crate::hash_cache::Answer;
-use crate::scheduler::CallResult;
+use crate::question::CallResult;
 use crate::secret::Secret;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use super::{Backend, Shot, wrong_count};
 use crate::LensError;
 use crate::call_error::{CallError, PictureError};
 use crate::hash_cache::Answer;
-use crate::scheduler::CallResult;
+use crate::question::CallResult;
 
 /// A plug-in as set up.
 #[derive(Clone, Debug)]

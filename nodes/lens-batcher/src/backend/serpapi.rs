@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{Backend, HttpClient, PicturePlace, Shot, jpegs};
 use crate::call_error::CallError;
 use crate::hash_cache::Answer;
-use crate::scheduler::CallResult;
+use crate::question::CallResult;
 use crate::secret::{Secret, percent_encoded};
 
 /// The service as set up.

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::{Backend, HttpClient, Shot, jpegs, wrong_count};
 use crate::call_error::{CallError, PictureError};
 use crate::hash_cache::Answer;
-use crate::scheduler::CallResult;
+use crate::question::CallResult;
 use crate::secret::Secret;
 
 /// Most pictures in a request.

@@ -1,9 +1,11 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::Picture;
+use crate::candidate::{Object, View};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use tracklens_schemas::{BBox, Epoch, FrameId, FrameIndex, TrackId};
+use std::sync::Arc;
+use tracklens_schemas::{BBox, Epoch, FrameId, FrameIndex, Header, TrackId};
 
 const WAIT: u64 = 500;
 

@@ -9,8 +9,9 @@ use tracklens_lens_batcher::candidate::{Object, View};
 use tracklens_lens_batcher::circuit_breaker::Rules;
 use tracklens_lens_batcher::enhance::ChainPlan;
 use tracklens_lens_batcher::perceptual_hash::PerceptualHash;
+use tracklens_lens_batcher::question::{Answered, Question};
 use tracklens_lens_batcher::retry::RetryRules;
-use tracklens_lens_batcher::scheduler::{Answered, Options, Question, Scheduler};
+use tracklens_lens_batcher::scheduler::{Options, Scheduler};
 use tracklens_lens_batcher::workers::Workers;
 use tracklens_schemas::{BBox, Epoch, FrameId, FrameIndex, Header, TrackId};
 
