@@ -5,6 +5,7 @@
 //! [`Sink`] in a file of its own and gets a name in [`SinkKind`].
 
 mod error;
+mod identified;
 mod jsonl;
 mod mot;
 mod order;
@@ -18,6 +19,7 @@ mod track_count;
 mod yuv;
 
 pub use error::SinkError;
+pub use identified::Identified;
 pub use jsonl::Jsonl;
 pub use mot::Mot;
 pub use order::Order;

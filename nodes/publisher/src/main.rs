@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use eyre::ensure;
 use serde::Deserialize;
 use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, Work};
-use tracklens_publisher::{Options, Publisher, RunState, SinkKind};
-use tracklens_schemas::{Header, StreamEventKind, TracksInfo, tracks};
+use tracklens_publisher::{Identified, Options, Publisher, RunState, SinkKind};
+use tracklens_schemas::{Header, StreamEventKind, TracksInfo, identifications, tracks};
 
 /// Fewest frames of a stream that may wait for their tracks: live trackers can be slow.
 const WAITING: usize = 64;
@@ -21,7 +21,7 @@ struct Settings {
     flow_window: usize,
 }
 
-struct PublisherNode(Publisher);
+struct PublisherNode(Publisher, Option<Identified>);
 
 impl Node for PublisherNode {
     const NAME: &'static str = "publisher";
@@ -32,10 +32,11 @@ impl Node for PublisherNode {
     type Parcel = ();
 
     fn new(settings: Settings, ctx: &mut Context<()>) -> eyre::Result<Self> {
+        let resume = settings.resume || ctx.restart_count() > 0;
         let publisher = Publisher::new(&Options {
-            folder: settings.out_dir,
-            sinks: settings.sinks,
-            resume: settings.resume || ctx.restart_count() > 0,
+            folder: settings.out_dir.clone(),
+            sinks: settings.sinks.clone(),
+            resume,
             lossless: !ctx.live(),
             waiting: WAITING.max(settings.flow_window),
         })?;
@@ -44,7 +45,9 @@ impl Node for PublisherNode {
             "SINKS has `overlay`, which needs frames: give the publisher an input \
              `frames: decoder/frames`, or take `overlay` out of SINKS"
         );
-        Ok(Self(publisher))
+        let wanted = settings.sinks.contains(&SinkKind::Jsonl) && ctx.has_input("identifications");
+        let identified = wanted.then(|| Identified::open(&settings.out_dir, resume));
+        Ok(Self(publisher, identified.transpose()?))
     }
 
     fn input(
@@ -59,6 +62,12 @@ impl Node for PublisherNode {
             let rows = tracks::decode(&message.array, info.width, info.height)
                 .inspect_err(|error| self.0.bad_message(&header.id, &error.to_string()))?;
             self.0.tracks(header, &info, &rows);
+        } else if input.starts_with("identifications") {
+            let rows = identifications::decode(&message.array)?;
+            if let Some(identified) = &mut self.1 {
+                let written = identified.write(header, &rows);
+                written.map_err(|error| BadMessage::new("sink", error.to_string()))?;
+            }
         } else if self.0.wants_frames() {
             self.0.frame(header, &message.image()?);
         }
@@ -96,6 +105,9 @@ impl Node for PublisherNode {
             false => RunState::Stopped,
         };
         self.0.finish(state);
+        if let Some(identified) = &mut self.1 {
+            identified.finish()?;
+        }
         Ok(())
     }
 }

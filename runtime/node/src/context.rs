@@ -182,6 +182,8 @@ pub struct Context<P> {
     pub(crate) words: LastWords,
     /// `closed` events that wait until their stream's frames are acknowledged.
     pub(crate) closing: Vec<(Header, StreamEvent)>,
+    /// Streams whose `closed` waits for the node, too.
+    pub(crate) held: BTreeSet<StreamId>,
     /// The node (a source) or all its sources have said that no stream will come any more.
     pub(crate) exhausted: bool,
     /// All sources upstream have said that no stream will come any more.
@@ -253,6 +255,17 @@ impl<P> Context<P> {
     pub(crate) fn say(&mut self, header: &Header, event: &StreamEvent) -> eyre::Result<()> {
         self.words.keep(header, event, Instant::now());
         self.outputs.event(Some(header), event)
+    }
+
+    /// Keeps the end of this stream back until [`Self::release`]: something of it is still to be sent
+    /// on an output without acknowledgements. To be called when the node is told of the end.
+    pub fn hold(&mut self, stream: &StreamId) {
+        self.held.insert(stream.clone());
+    }
+
+    /// All of this stream has been sent: its end may be passed on.
+    pub fn release(&mut self, stream: &StreamId) {
+        self.held.remove(stream);
     }
 
     /// No stream will come any more (sources): the graph may end.

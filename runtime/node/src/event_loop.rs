@@ -155,6 +155,7 @@ impl<N: Node> Shell<N> {
             inboxes,
             words: LastWords::default(),
             closing: Vec::new(),
+            held: BTreeSet::new(),
             exhausted: false,
             inputs_exhausted: false,
             waker: Waker(wake),
@@ -543,6 +544,7 @@ impl<N: Node> Shell<N> {
                     .partition(|(header, _)| {
                         let id = &header.id;
                         self.ctx.outbox.is_clear_up_to(&id.stream, id.epoch)
+                            && !self.ctx.held.contains(&id.stream)
                     });
             self.ctx.closing = waiting;
             let clear: Vec<(Header, StreamEvent)> = clear;

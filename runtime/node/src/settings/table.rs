@@ -85,8 +85,10 @@ const BUFFER: &[&str] = &["buffer"];
 const DECODER: &[&str] = &["decoder"];
 const INGEST: &[&str] = &["ingest"];
 const IOU_TRACKER: &[&str] = &["iou-tracker"];
+const LENS_BATCHER: &[&str] = &["lens-batcher"];
 const PROMPT_GENERATOR: &[&str] = &["prompt-generator"];
 const PUBLISHER: &[&str] = &["publisher"];
+const RETRIES: &[&str] = &["lens-batcher", "sam2-tracker"];
 const SAM2_TRACKER: &[&str] = &["sam2-tracker"];
 const TRACKERS: &[&str] = &["iou-tracker", "sam2-tracker"];
 
@@ -466,8 +468,8 @@ pub static TABLE: &[Setting] = &[
         "MAX_RETRY_ATTEMPTS",
         Kind::Integer { min: 0, max: 100 },
         All("2"),
-        SAM2_TRACKER,
-        "further attempts after a failed inference, before the last good result is held",
+        RETRIES,
+        "further attempts after a failed inference (then the last good result is held) or call (then the question has failed)",
     ),
     row(
         "RETRY_DELAY_MS",
@@ -476,8 +478,8 @@ pub static TABLE: &[Setting] = &[
             max: 60_000,
         },
         All("100"),
-        SAM2_TRACKER,
-        "pause before each further attempt",
+        RETRIES,
+        "pause before a further attempt; lens-batcher doubles it each time",
     ),
     row(
         "SNAPSHOT_DIR",
@@ -492,6 +494,225 @@ pub static TABLE: &[Setting] = &[
         All("5"),
         SAM2_TRACKER,
         "time between two snapshots",
+    ),
+    // Identification.
+    row(
+        "PROCESS_AFTER_SECONDS",
+        number(0.0, 3600.0),
+        All("1.5"),
+        LENS_BATCHER,
+        "time that an object must have been there before it is asked about",
+    ),
+    row(
+        "REPROCESS_INTERVAL_MS",
+        at_least(0),
+        All("3000"),
+        LENS_BATCHER,
+        "least time between two questions about the same object",
+    ),
+    row(
+        "LENS_BACKEND",
+        Kind::OneOf(&["gallery", "vision", "serpapi", "http", "plugin"]),
+        All("gallery"),
+        LENS_BATCHER,
+        "who is asked: a folder of pictures, Google Cloud Vision, Google Lens through SerpApi, any JSON service, a plug-in; keys are read from LENS_API_KEY",
+    ),
+    row(
+        "LENS_GALLERY",
+        Kind::Path,
+        All("gallery"),
+        LENS_BATCHER,
+        "gallery: folder with NAME/*.jpg or *.png",
+    ),
+    row(
+        "LENS_GALLERY_THRESHOLD",
+        number(0.0, 1.0),
+        All("0.75"),
+        LENS_BATCHER,
+        "gallery: similarity from which a picture has the name of its nearest",
+    ),
+    row(
+        "LENS_URL",
+        Kind::Text,
+        Unset,
+        LENS_BATCHER,
+        "address of the service, in the place of its own",
+    ),
+    row(
+        "LENS_HTTP_SERVICE",
+        Kind::Path,
+        Unset,
+        LENS_BATCHER,
+        "http: YAML or JSON file that describes the service (docs/nodes.md)",
+    ),
+    row(
+        "LENS_PLUGIN",
+        Kind::Path,
+        Unset,
+        LENS_BATCHER,
+        "plugin: the shared library (docs/plugins.md)",
+    ),
+    row(
+        "LENS_PLUGIN_CONFIG",
+        Kind::Text,
+        All("{}"),
+        LENS_BATCHER,
+        "plugin: JSON text for it",
+    ),
+    row(
+        "LENS_IMAGE_SERVER",
+        Kind::Text,
+        All("127.0.0.1:8099"),
+        LENS_BATCHER,
+        "serpapi: address on which pictures are served while they are asked about",
+    ),
+    row(
+        "LENS_IMAGE_URL",
+        Kind::Text,
+        Unset,
+        LENS_BATCHER,
+        "serpapi: that address as the service sees it; with LENS_IMAGE_PUT_URL: where the store gives pictures out, with {name} in it",
+    ),
+    row(
+        "LENS_IMAGE_PUT_URL",
+        Kind::Text,
+        Unset,
+        LENS_BATCHER,
+        "serpapi: a store that takes pictures by PUT, with {name} in it, in the place of the own server",
+    ),
+    row(
+        "LENS_BATCH_SIZE",
+        Kind::Integer { min: 1, max: 1000 },
+        PerProfile(["20", "10", "5"]),
+        LENS_BATCHER,
+        "pictures in a call, at most what the service takes",
+    ),
+    row(
+        "LENS_BATCH_WAIT_MS",
+        Kind::Integer {
+            min: 0,
+            max: 600_000,
+        },
+        PerProfile(["1000", "500", "250"]),
+        LENS_BATCHER,
+        "longest that a picture waits for others",
+    ),
+    row(
+        "LENS_API_RATE_LIMIT",
+        Kind::Integer {
+            min: 1,
+            max: 10_000,
+        },
+        All("10"),
+        LENS_BATCHER,
+        "most calls in any second",
+    ),
+    row(
+        "LENS_CALLS_AT_ONCE",
+        Kind::Integer { min: 1, max: 64 },
+        All("4"),
+        LENS_BATCHER,
+        "most calls without an answer",
+    ),
+    row(
+        "LENS_TIMEOUT_MS",
+        Kind::Integer {
+            min: 1,
+            max: 600_000,
+        },
+        All("10000"),
+        LENS_BATCHER,
+        "longest that a call may take",
+    ),
+    row(
+        "LENS_QUEUE_SIZE",
+        Kind::Integer {
+            min: 1,
+            max: 100_000,
+        },
+        All("1000"),
+        LENS_BATCHER,
+        "most pictures that wait; the oldest is dropped",
+    ),
+    row(
+        "LENS_DRAIN_SECONDS",
+        number(0.0, 3600.0),
+        All("10"),
+        LENS_BATCHER,
+        "how long the end of a stream, and of the node, waits for answers",
+    ),
+    row(
+        "LENS_CACHE_SIZE",
+        Kind::Integer {
+            min: 0,
+            max: 1_000_000,
+        },
+        All("1000"),
+        LENS_BATCHER,
+        "answers remembered; 0: none",
+    ),
+    row(
+        "LENS_CACHE_SIMILARITY_THRESHOLD",
+        number(0.0, 1.0),
+        All("0.95"),
+        LENS_BATCHER,
+        "similarity of perceptual hashes from which two pictures are the same",
+    ),
+    row(
+        "LENS_CACHE_DIR",
+        Kind::Path,
+        Unset,
+        LENS_BATCHER,
+        "folder in which answers are kept for the next start; unset: not kept",
+    ),
+    row(
+        "LENS_ENABLE_SIMILAR_DEDUP",
+        Kind::Bool,
+        All("true"),
+        LENS_BATCHER,
+        "a picture that looks like one that is being asked about waits for its answer",
+    ),
+    row(
+        "LENS_KEEP_DIR",
+        Kind::Path,
+        Unset,
+        LENS_BATCHER,
+        "folder into which every picture asked about is written: for looking at, and for making galleries",
+    ),
+    row(
+        "ENHANCEMENT_ENABLED",
+        Kind::Bool,
+        All("true"),
+        LENS_BATCHER,
+        "make pictures easier to recognise before they are sent",
+    ),
+    row(
+        "LENS_ENHANCERS",
+        Kind::Words(&[
+            "dim",
+            "denoise",
+            "white_balance",
+            "contrast",
+            "upscale",
+            "sharpen",
+        ]),
+        All("dim,denoise,white_balance,contrast,upscale,sharpen"),
+        LENS_BATCHER,
+        "the steps of it, in this order",
+    ),
+    row(
+        "LENS_ENHANCER_PLUGIN",
+        Kind::Path,
+        Unset,
+        LENS_BATCHER,
+        "a plug-in behind these steps (docs/plugins.md)",
+    ),
+    row(
+        "LENS_ENHANCER_PLUGIN_CONFIG",
+        Kind::Text,
+        All("{}"),
+        LENS_BATCHER,
+        "JSON text for it",
     ),
     // Results.
     row(
