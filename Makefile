@@ -22,7 +22,7 @@ CARGO_FLAGS := --release --workspace --locked
 help: ## What there is to type
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## Install what is missing (FFmpeg, the dora CLI, ONNX Runtime, the demo clip)
+setup: ## Install what is missing (FFmpeg, the dora CLI, ONNX Runtime, RabbitMQ and Chromium for tests, the demo clip)
 	@scripts/setup.sh
 
 build: setup ## Build everything, tests included

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Makes this machine able to build and run TrackLens, and does nothing where that is already so.
 #
-#   FFmpeg and its headers, clang, python3-venv   from the distribution (apt), when root or with sudo
+#   FFmpeg and its headers, clang, python3-venv   from the distribution (apt), when root or with sudo;
+#   and for the tests: RabbitMQ, Chromium, Node
 #   the dora CLI, the ONNX Runtime library        as pinned wheels, into .tools/ of this project
+#   Playwright, for the test of the live page     from npm, into .tools/page
 #   the demo clip                                 into .tools/demo.mp4
 #
 # Nothing outside .tools/ changes except by apt. `rm -r .tools` undoes the rest.
@@ -46,6 +48,10 @@ have_libclang() {
     return 1
 }
 
+have_browser() {
+    have chromium-headless-shell || have chromium || have chromium-browser || have google-chrome-stable || have google-chrome
+}
+
 missing_packages() {
     local lib
     have cc || echo build-essential
@@ -57,6 +63,10 @@ missing_packages() {
         pkg-config --exists "$lib" 2>/dev/null || echo "$lib-dev"
     done
     venv_python >/dev/null || echo python3-venv
+    have rabbitmq-server || [ -x /usr/sbin/rabbitmq-server ] || echo rabbitmq-server
+    have_browser || echo chromium-headless-shell
+    have node || echo nodejs
+    have npm || echo npm
 }
 
 install_packages() {
@@ -133,6 +143,19 @@ install_onnxruntime() {
     stamp onnxruntime "$ONNXRUNTIME_VERSION"
 }
 
+# --- What the test of the live page drives the browser with -------------------------------------------------------
+
+install_playwright() {
+    local wanted
+    wanted=$(sha256sum <tests/page/package-lock.json | cut -c1-16)
+    [ -d "$tools/page/node_modules/playwright-core" ] && stamped page "$wanted" && return
+    say "installing Playwright's core into .tools/page"
+    mkdir -p "$tools/page"
+    cp tests/page/package.json tests/page/package-lock.json "$tools/page/"
+    (cd "$tools/page" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+    stamp page "$wanted"
+}
+
 # --- The demo clip -----------------------------------------------------------------------------------------------
 
 fetch_demo_clip() {
@@ -161,4 +184,5 @@ check_rust
 install_packages
 install_dora
 install_onnxruntime
+install_playwright
 fetch_demo_clip

@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod broker;
+mod browser;
 mod clips;
 mod output;
 mod run;
 
+pub use broker::Broker;
+pub use browser::look;
 pub use clips::{Clip, clip, clips, ffmpeg, frame_count};
 pub use output::{Output, Row};
 pub use run::{Graph, Run, dora};
