@@ -83,7 +83,7 @@ fn kills_and_a_restart_of_the_broker_lose_no_row() {
     let mut run = Graph::at(tracklens_tests::root().join("tests/graphs/publish.yml"))
         .source("street", &clip)
         .source("yard", &clip)
-        .env("SOURCE_LOOP", "3")
+        .env("SOURCE_LOOP", "2")
         .env("SINKS", "jsonl,amqp")
         .env("AMQP_SINK_URL", &broker.url())
         .env("AMQP_SINK_QUEUE", QUEUE)

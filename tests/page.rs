@@ -67,14 +67,15 @@ fn drawn_iou(tile: &Value, rows: &BTreeMap<u32, TrackRow>) -> f64 {
 
 #[test]
 fn a_person_sees_on_the_page_what_is_in_the_rows() {
-    let (Some(street), Some(bikes)) = (clip("pedestrians.mp4"), clip("bikes.mp4")) else {
+    let clips = ["pedestrians.mp4", "02_cups.mp4", "05_default_juggle.mp4"].map(clip);
+    let [Some(street), Some(cups), Some(juggler)] = clips else {
         return;
     };
     let mut run = Graph::named("page.yml")
+        .source("cups", &cups)
+        .source("juggler", &juggler)
         .source("street", &street)
-        .source("bikes", &bikes)
-        .source("street-again", &street)
-        .source("bikes-again", &bikes)
+        .source("yard", &street)
         .env("SOURCE_LOOP", "0")
         .env("CROP_INTERVAL_FRAMES", "5")
         .env("MIN_OBJECT_AREA", "300")

@@ -173,7 +173,9 @@ class Page {
     this.details.choose(stream, track);
     this.layout();
     this.redraw();
-    if (track !== null) this.details.cut(this.tiles.get(stream));
+    if (track === null) return;
+    this.details.cut(this.tiles.get(stream));
+    document.querySelector('#rows .row[aria-selected="true"]')?.scrollIntoView({ block: "nearest" });
   }
 
   onFocus(stream) {

@@ -27,12 +27,13 @@ export class Timeline {
     }
     const end = line.time_ms;
     const begin = Math.min(...[...tracks.values()].map((track) => track.seen[0]?.[0] ?? end), end);
-    const span = Number(this.span.value) || Math.max(1000, end - begin);
+    const elapsed = Math.max(5000, end - begin);
+    const span = Math.min(Number(this.span.value) || elapsed, elapsed);
     const start = end - span;
     this.drawAxis(start, span);
     const shown = [...tracks.values()]
       .filter((track) => track.seen.length > 0 && track.seen.at(-1)[1] >= start)
-      .sort((a, b) => a.id - b.id);
+      .sort((a, b) => b.present - a.present || b.id - a.id);
     for (const [id, row] of this.known) {
       if (!shown.some((track) => track.id === id)) {
         row.element.remove();

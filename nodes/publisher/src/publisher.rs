@@ -1,6 +1,7 @@
 //! All sinks together: everything is handed to each, and what fails in one is told once, counted,
 //! and kept from the others.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +23,10 @@ use crate::{
 const ROWS: &str = "video_processor_sink_rows_total";
 /// Calls to a sink that failed (counter; `sink`).
 const ERRORS: &str = "video_processor_sink_errors_total";
+/// Frames with tracks per second (gauge; `stream_id`).
+const FPS: &str = "video_processor_fps";
+/// Time over which they are counted.
+const RATE_WINDOW: Duration = Duration::from_secs(2);
 /// A sink that has not failed for this long works again.
 const STEADY: Duration = Duration::from_secs(2);
 
@@ -66,6 +71,9 @@ pub struct Publisher {
     earlier: Vec<SinkSummary>,
     summary: SummaryFile,
     summary_error: Option<String>,
+    /// Frames since the rate was last told.
+    frames: BTreeMap<StreamId, u64>,
+    rated: Instant,
     /// What serves the live page and the feed.
     server: Option<(Server, Arc<Live>)>,
 }
@@ -123,6 +131,8 @@ impl Publisher {
             earlier,
             summary,
             summary_error: None,
+            frames: BTreeMap::new(),
+            rated: Instant::now(),
             server,
         };
         let list = publisher.list();
@@ -194,6 +204,7 @@ impl Publisher {
         }
         self.summary
             .tracks(&header.id, (info.width, info.height), tracks);
+        *self.frames.entry(header.id.stream.clone()).or_default() += 1;
         self.tick();
     }
 
@@ -228,11 +239,22 @@ impl Publisher {
             guarded.settle(stream, result);
         }
         self.summary.closed(stream, frames);
+        if self.frames.remove(stream).is_some() {
+            metrics::gauge!(FPS, "stream_id" => stream.to_string()).set(0.0);
+        }
         self.tick();
     }
 
-    /// Writes the summary where it is time to.
+    /// Writes the summary, and tells rates, where it is time to.
     pub fn tick(&mut self) {
+        let elapsed = self.rated.elapsed();
+        if elapsed >= RATE_WINDOW {
+            self.rated = Instant::now();
+            for (stream, frames) in &mut self.frames {
+                let rate = std::mem::take(frames) as f64 / elapsed.as_secs_f64();
+                metrics::gauge!(FPS, "stream_id" => stream.to_string()).set(rate);
+            }
+        }
         if self.summary.is_due() {
             self.write_summary(RunState::Running);
         }
