@@ -74,7 +74,8 @@ async function look() {
       const stream = document.getElementById("timeline-stream").textContent;
       const answer = await fetch(`/tracks/${stream}/${row.dataset.track}`);
       const said = answer.ok ? await answer.json() : { crops: [] };
-      if (said.crops.length > 2 && said.track.frames > 25) {
+      const seen = tracklens.tiles.get(stream).cut(Number(row.dataset.track));
+      if (seen && said.crops.length > 2 && said.track.frames > 25) {
         row.click();
         return true;
       }
