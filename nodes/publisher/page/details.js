@@ -55,7 +55,7 @@ export class Details {
   }
 
   fill({ stream_id: stream, track, crops }) {
-    this.where.textContent = `${stream} · ${track.present ? track.state : "not in sight"}`;
+    this.where.textContent = `${stream} · ${track.present ? track.state : `not in sight${track.state === "occluded" || track.state === "lost" ? ` (${track.state})` : ""}`}`;
     this.fillKnown(track.identification);
     const [first, last] = [track.seen[0]?.[0] ?? 0, track.seen.at(-1)?.[1] ?? 0];
     const facts = [

@@ -89,7 +89,7 @@ pub struct TrackLine {
     pub frames: u64,
     /// new, tracked, occluded or lost.
     pub state: &'static str,
-    /// Whether it is on the last frame.
+    /// Whether it is seen on the last frame.
     pub present: bool,
     /// Its last score.
     pub score: f32,
@@ -408,9 +408,9 @@ impl Stream {
 impl Life {
     fn see(&mut self, track: &Track, at: (u32, u64), now_ms: i64) {
         let line = &mut self.line;
-        let went_on = line.present && line.state != "occluded" && line.state != "lost";
+        let went_on = line.present;
         line.state = track.state.as_str();
-        line.present = true;
+        line.present = track.visible;
         line.last = at;
         if !track.visible {
             return;
