@@ -121,7 +121,7 @@ pub static TABLE: &[Setting] = &[
         },
         All("9090"),
         &[],
-        "first metrics port; each node adds its own offset (docs/nodes.md)",
+        "first metrics port; each node adds its own offset (docs/operations.md)",
     ),
     row(
         "STREAM_STALE_TIMEOUT_SECONDS",
