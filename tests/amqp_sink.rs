@@ -1,6 +1,11 @@
 //! The sink amqp with a real broker: kills and restarts at full rate lose no row, and what arrives
 //! twice says so.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -25,6 +25,15 @@ const count = (selector) => page.locator(selector).count();
 const eventually = (what, script, argument) =>
   page.waitForFunction(script, argument, { timeout: 30_000 }).catch(() => assert.fail(`never: ${what}`));
 
+/** As `eventually`, for a script that waits for answers: a promise alone would count as true. */
+async function until(what, script) {
+  for (let tries = 0; tries < 100; tries++) {
+    if (await page.evaluate(script)) return;
+    await page.waitForTimeout(300);
+  }
+  assert.fail(`never: ${what}`);
+}
+
 /** A metric of Chromium's own, such as the seconds it has worked. */
 const session = await page.context().newCDPSession(page);
 await session.send("Performance.enable");
@@ -68,10 +77,9 @@ async function look() {
     document.getElementById("timeline-stream").textContent === [...tracklens.tiles.keys()].sort()[2]);
   await eventually("a track in the timeline", () => document.querySelector("#rows .row:not(.gone)") !== null);
   assert.match(await text("#summary"), /of \d+ streams open/);
-  await eventually("a track with crops", async () => {
-    const rows = [...document.querySelectorAll("#rows .row:not(.gone)")];
-    for (const row of rows) {
-      const stream = document.getElementById("timeline-stream").textContent;
+  await until("a track in sight with crops", async () => {
+    const stream = document.getElementById("timeline-stream").textContent;
+    for (const row of document.querySelectorAll("#rows .row:not(.gone)")) {
       const answer = await fetch(`/tracks/${stream}/${row.dataset.track}`);
       const said = answer.ok ? await answer.json() : { crops: [] };
       const seen = tracklens.tiles.get(stream).cut(Number(row.dataset.track));
