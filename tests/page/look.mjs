@@ -135,11 +135,14 @@ async function look() {
   const target = await page.evaluate(() => {
     for (const tile of tracklens.tiles.values()) {
       const rows = tile.shown.head.rows.filter((row) => row.visible);
-      const at = tile.grid?.findIndex((value, index) => value > 0 && tile.grid[index + 1] === value && tile.grid[index + tile.mask.width] === value) ?? -1;
+      // A cell with the same object all around: a pointer has whole pixels only.
+      const around = [-1, 0, 1].flatMap((y) => [-1, 0, 1].map((x) => y * tile.mask.width + x));
+      const inside = (value, index) => value > 0 && around.every((step) => tile.grid[index + step] === value);
+      const at = tile.grid?.findIndex(inside) ?? -1;
       if (at < 0 || rows.length === 0) continue;
       const box = tile.overlay.getBoundingClientRect();
-      const x = box.left + (((at % tile.mask.width) + 1) / tile.mask.width) * box.width;
-      const y = box.top + ((Math.floor(at / tile.mask.width) + 1) / tile.mask.height) * box.height;
+      const x = box.left + (((at % tile.mask.width) + 0.5) / tile.mask.width) * box.width;
+      const y = box.top + ((Math.floor(at / tile.mask.width) + 0.5) / tile.mask.height) * box.height;
       return { x, y, stream: tile.id, track: rows[tile.grid[at] - 1].track_id };
     }
     return null;
