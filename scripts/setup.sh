@@ -5,7 +5,8 @@
 #   the dora CLI, the ONNX Runtime library        as pinned wheels, into .tools/ of this project
 #   the demo clip                                 into .tools/demo.mp4
 #
-# With --tests also what the tests of live streams talk to: RabbitMQ, and GStreamer's RTSP server.
+# With --tests also what tests talk to: RabbitMQ, GStreamer's RTSP server, Chromium with Node (apt), and Playwright's core
+# (npm, into .tools/page).
 #
 # Nothing outside .tools/ changes except by apt. `rm -r .tools` undoes the rest.
 set -euo pipefail
@@ -50,6 +51,10 @@ have_libclang() {
     return 1
 }
 
+have_browser() {
+    have chromium-headless-shell || have chromium || have chromium-browser || have google-chrome-stable || have google-chrome
+}
+
 missing_packages() {
     local lib
     have cc || echo build-essential
@@ -70,6 +75,9 @@ missing_test_packages() {
         echo python3-gi gir1.2-gst-rtsp-server-1.0
     compgen -G '/usr/lib/*/gstreamer-1.0/libgstvideoparsersbad.so' >/dev/null || echo gstreamer1.0-plugins-bad
     compgen -G '/usr/lib/*/gstreamer-1.0/libgstrtp.so' >/dev/null || echo gstreamer1.0-plugins-good
+    have_browser || echo chromium-headless-shell
+    have node || echo nodejs
+    have npm || echo npm
 }
 
 install_packages() {
@@ -146,6 +154,19 @@ install_onnxruntime() {
     stamp onnxruntime "$ONNXRUNTIME_VERSION"
 }
 
+# --- What the test of the live page drives the browser with -------------------------------------------------------
+
+install_playwright() {
+    local wanted
+    wanted=$(sha256sum <tests/page/package-lock.json | cut -c1-16)
+    [ -d "$tools/page/node_modules/playwright-core" ] && stamped page "$wanted" && return
+    say "installing Playwright's core into .tools/page"
+    mkdir -p "$tools/page"
+    cp tests/page/package.json tests/page/package-lock.json "$tools/page/"
+    (cd "$tools/page" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+    stamp page "$wanted"
+}
+
 # --- The demo clip -----------------------------------------------------------------------------------------------
 
 fetch_demo_clip() {
@@ -174,4 +195,5 @@ check_rust
 install_packages
 install_dora
 install_onnxruntime
+[ -z "$for_tests" ] || install_playwright
 fetch_demo_clip

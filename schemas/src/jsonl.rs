@@ -3,9 +3,9 @@
 
 use std::fmt::Write;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Header, Mask, RleError, Track, TrackId, TrackState};
+use crate::{Header, Identification, Mask, RleError, Track, TrackId, TrackState};
 
 /// Appends the row of a track, line feed included. Boxes have two decimals, scores four.
 pub fn write_track_row(out: &mut Vec<u8>, header: &Header, track: &Track) {
@@ -38,6 +38,53 @@ pub fn write_track_row(out: &mut Vec<u8>, header: &Header, track: &Track) {
     }
     line.push_str("\"}}\n");
     out.extend_from_slice(line.as_bytes());
+}
+
+/// The row of an identification. The frame is the one on which the object was asked about.
+#[derive(Serialize)]
+struct IdentificationRow<'a> {
+    kind: &'static str,
+    stream_id: &'a str,
+    epoch: u32,
+    frame: u64,
+    pts_ns: i64,
+    track_id: u32,
+    outcome: &'static str,
+    name: &'a str,
+    category: &'a str,
+    description: &'a str,
+    confidence: f64,
+    dimensions: Option<&'a str>,
+    backend: &'a str,
+    cached: bool,
+    attempts: u8,
+    error: Option<&'a str>,
+}
+
+/// Appends the row of an identification, line feed included: `kind` is `identification`.
+pub fn write_identification_row(out: &mut Vec<u8>, header: &Header, row: &Identification) {
+    let row = IdentificationRow {
+        kind: "identification",
+        stream_id: header.id.stream.as_str(),
+        epoch: header.id.epoch.0,
+        frame: header.id.frame.0,
+        pts_ns: header.pts_ns,
+        track_id: row.track_id.0,
+        outcome: row.outcome.as_str(),
+        name: &row.name,
+        category: &row.category,
+        description: &row.description,
+        // Four decimals, so that equal results are equal bytes.
+        confidence: (f64::from(row.confidence) * 1e4).round() / 1e4,
+        dimensions: row.dimensions.as_deref(),
+        backend: &row.backend,
+        cached: row.cached,
+        attempts: row.attempts,
+        error: row.error.as_deref(),
+    };
+    // Plain data written to memory: neither can fail.
+    let _infallible = serde_json::to_writer(&mut *out, &row);
+    out.push(b'\n');
 }
 
 /// A row read back.
@@ -110,6 +157,44 @@ mod tests {
     use super::*;
     use crate::{BBox, Epoch, FrameId, FrameIndex};
     use proptest::prelude::*;
+
+    #[test]
+    fn identifications_are_one_line_of_json_whatever_a_service_says() {
+        let header = Header {
+            id: FrameId {
+                stream: "cam-1".parse().unwrap(),
+                epoch: Epoch(1),
+                frame: FrameIndex(7),
+            },
+            pts_ns: 40,
+            capture_ns: 0,
+        };
+        let row = Identification {
+            track_id: TrackId(3),
+            name: "a \"mug\"\n".into(),
+            category: "cup".into(),
+            description: "\u{1f375}".into(),
+            confidence: 0.5,
+            dimensions: None,
+            backend: "gallery".into(),
+            outcome: crate::Outcome::Identified,
+            cached: true,
+            attempts: 1,
+            error: None,
+        };
+        let mut out = Vec::new();
+        write_identification_row(&mut out, &header, &row);
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let read: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            (&read["kind"], &read["name"]),
+            (&"identification".into(), &row.name.into())
+        );
+        assert_eq!(
+            (&read["frame"], &read["error"]),
+            (&7.into(), &serde_json::Value::Null)
+        );
+    }
 
     proptest! {
         #[test]

@@ -23,13 +23,9 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker; `None`, said on standard error, where RabbitMQ is not installed.
+    /// Starts a broker; panics with its log where it does not come up.
     #[must_use]
-    pub fn start() -> Option<Self> {
-        let Some(server) = server() else {
-            eprintln!("skipped: there is no rabbitmq-server here (make setup)");
-            return None;
-        };
+    pub fn start() -> Self {
         let mut broker = Self {
             folder: tempfile::tempdir().expect("a temporary folder"),
             port: free_port(),
@@ -37,8 +33,8 @@ impl Broker {
             epmd_port: free_port(),
             child: None,
         };
-        broker.start_again(&server);
-        Some(broker)
+        broker.run();
+        broker
     }
 
     /// Its URL.
@@ -47,13 +43,15 @@ impl Broker {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
-    fn start_again(&mut self, server: &PathBuf) {
+    /// Starts it again on its data.
+    pub fn run(&mut self) {
+        assert!(self.child.is_none(), "it runs");
         let folder = self.folder.path();
         let at = |name: &str| folder.join(name);
         std::fs::write(at("plugins"), "[].\n").expect("plugins");
         std::fs::write(at("rabbitmq.conf"), "").expect("rabbitmq.conf");
         let log = std::fs::File::create(at("broker.log")).expect("broker.log");
-        let child = Command::new(server)
+        let child = Command::new(server())
             .env("HOME", folder)
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
@@ -85,14 +83,12 @@ impl Broker {
         }
     }
 
-    /// Stops the broker in order, as a restart of its machine would, and starts it again on the same
-    /// data.
-    pub fn restart(&mut self) {
-        self.stop("-TERM");
-        self.start_again(&server().expect("it was there before"));
+    /// Stops it in order, as a restart of its machine would. Its data stay.
+    pub fn stop(&mut self) {
+        self.end("-TERM");
     }
 
-    fn stop(&mut self, signal: &str) {
+    fn end(&mut self, signal: &str) {
         let Some(mut child) = self.child.take() else {
             return;
         };
@@ -115,7 +111,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.stop("-KILL");
+        self.end("-KILL");
         let _status = Command::new("epmd")
             .args(["-port", &self.epmd_port.to_string(), "-kill"])
             .env("ERL_EPMD_PORT", self.epmd_port.to_string())
@@ -126,10 +122,13 @@ impl Drop for Broker {
 }
 
 /// The server's own script. (The one on the PATH changes to the user rabbitmq.)
-fn server() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/rabbitmq/lib").ok()?;
+fn server() -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/rabbitmq/lib");
     versions
+        .into_iter()
+        .flatten()
         .flatten()
         .map(|version| version.path().join("sbin/rabbitmq-server"))
         .find(|path| path.is_file())
+        .expect("RabbitMQ is installed (scripts/setup.sh --tests)")
 }

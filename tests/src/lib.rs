@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod broker;
+mod browser;
 mod clips;
 mod coded;
 mod output;
@@ -12,6 +13,7 @@ mod run;
 mod sender;
 
 pub use broker::{Broker, free_port};
+pub use browser::look;
 pub use clips::{Clip, clip, clips, ffmpeg, frame_count};
 pub use coded::Coded;
 pub use output::{Output, Row};

@@ -47,6 +47,46 @@ pub enum SinkError {
         /// Why.
         source: io::Error,
     },
+    /// No more rows may wait for the broker. The frame's rows are lost to this sink.
+    #[error(
+        "{}: {megabytes} MiB of rows wait for the broker and no more may; see to the broker, or raise \
+         AMQP_SINK_OUTBOX_MB",
+        path.display()
+    )]
+    OutboxFull {
+        /// The outbox.
+        path: PathBuf,
+        /// Its limit.
+        megabytes: u64,
+    },
+    /// The end has come before everything was sent. Nothing is lost.
+    #[error(
+        "{}: {rows} rows were not sent in time ({trouble}); they wait on disk and go out with the next \
+         run in this OUT_DIR",
+        path.display()
+    )]
+    Unsent {
+        /// The outbox.
+        path: PathBuf,
+        /// Rows that wait.
+        rows: u64,
+        /// What keeps them.
+        trouble: String,
+    },
+    /// The broker's address is none.
+    #[error("AMQP_SINK_URL: expected amqp://user:password@host:port/vhost or amqps://…: {reason}")]
+    BrokerUrl {
+        /// What is wrong with it, without the URL.
+        reason: String,
+    },
+    /// A thread cannot be started.
+    #[error("no thread for the sink {sink}: {source}")]
+    Thread {
+        /// The sink.
+        sink: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// A video cannot be written.
     #[error(transparent)]
     Video(#[from] VideoError),

@@ -3,58 +3,43 @@
 //! Not among the rows of `tracks.jsonl`: when an answer comes depends on a service, and tracks shall
 //! be the same bytes every time.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use tracklens_schemas::jsonl::write_identification_row;
 use tracklens_schemas::{Header, Identification};
 
 use crate::{RowFile, SinkError, SinkFile};
 
-/// Writes `identifications.jsonl`.
+/// Writes `identifications.jsonl`, which is made with its first row.
 #[derive(Debug)]
 pub struct Identified {
-    file: RowFile,
+    path: PathBuf,
+    file: Option<RowFile>,
     lines: Vec<u8>,
-}
-
-/// A row. The frame is the one on which the object was asked about.
-#[derive(Serialize)]
-struct Row<'a> {
-    kind: &'static str,
-    stream_id: &'a str,
-    epoch: u32,
-    frame: u64,
-    pts_ns: i64,
-    track_id: u32,
-    outcome: &'static str,
-    name: &'a str,
-    category: &'a str,
-    description: &'a str,
-    confidence: f64,
-    dimensions: Option<&'a str>,
-    backend: &'a str,
-    cached: bool,
-    attempts: u8,
-    error: Option<&'a str>,
 }
 
 impl Identified {
     /// The file's name.
     pub const FILE: &'static str = "identifications.jsonl";
 
-    /// Replaces the file in this folder or, with `resume`, goes on behind its last whole row.
+    /// Removes the file from this folder or, with `resume`, goes on behind its last whole row.
     ///
     /// # Errors
-    /// Where the file cannot be made or read.
+    /// Where it cannot be removed.
     pub fn open(folder: &Path, resume: bool) -> Result<Self, SinkError> {
         let path = folder.join(Self::FILE);
-        let whole = |line: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
-        let file = match resume {
-            true => RowFile::resume(&path, whole)?,
-            false => RowFile::replace(&path)?,
-        };
+        if !resume {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(SinkError::open(&path)(error));
+                }
+                _ => {}
+            }
+        }
         Ok(Self {
-            file,
+            path,
+            file: None,
             lines: Vec::new(),
         })
     }
@@ -64,33 +49,23 @@ impl Identified {
     /// # Errors
     /// Where they cannot be written.
     pub fn write(&mut self, header: &Header, list: &[Identification]) -> Result<u64, SinkError> {
+        if list.is_empty() {
+            return Ok(0);
+        }
         self.lines.clear();
-        for one in list {
-            let row = Row {
-                kind: "identification",
-                stream_id: header.id.stream.as_str(),
-                epoch: header.id.epoch.0,
-                frame: header.id.frame.0,
-                pts_ns: header.pts_ns,
-                track_id: one.track_id.0,
-                outcome: one.outcome.as_str(),
-                name: &one.name,
-                category: &one.category,
-                description: &one.description,
-                // Four decimals, so that equal results are equal bytes.
-                confidence: (f64::from(one.confidence) * 1e4).round() / 1e4,
-                dimensions: one.dimensions.as_deref(),
-                backend: &one.backend,
-                cached: one.cached,
-                attempts: one.attempts,
-                error: one.error.as_deref(),
-            };
-            let written = serde_json::to_writer(&mut self.lines, &row);
-            written.map_err(|error| SinkError::write(self.file.path())(error.into()))?;
-            self.lines.push(b'\n');
+        for row in list {
+            write_identification_row(&mut self.lines, header, row);
         }
         let rows = list.len() as u64;
-        self.file.append(&self.lines, rows)?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                let whole =
+                    |line: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
+                self.file.insert(RowFile::resume(&self.path, whole)?)
+            }
+        };
+        file.append(&self.lines, rows)?;
         Ok(rows)
     }
 
@@ -99,17 +74,17 @@ impl Identified {
     /// # Errors
     /// Where it cannot be.
     pub fn finish(&mut self) -> Result<(), SinkError> {
-        self.file.sync()
+        self.file.as_mut().map_or(Ok(()), RowFile::sync)
     }
 
-    /// The file.
+    /// The file, once there is one.
     #[must_use]
-    pub fn file(&self) -> SinkFile {
-        SinkFile {
-            path: self.file.path().into(),
-            rows: None,
+    pub fn file(&self) -> Option<SinkFile> {
+        self.file.as_ref().map(|file| SinkFile {
+            path: file.path().into(),
+            rows: Some(file.rows()),
             frames: None,
-        }
+        })
     }
 }
 
@@ -138,6 +113,7 @@ mod tests {
             error: None,
         };
         let mut file = Identified::open(folder.path(), false).unwrap();
+        assert!(file.file().is_none() && !path.exists());
         file.write(&header("cam", 0, 3), &[one.clone(), one.clone()])
             .unwrap();
         file.finish().unwrap();
@@ -151,5 +127,8 @@ mod tests {
         let mut file = Identified::open(folder.path(), true).unwrap();
         file.write(&header("cam", 0, 3), &[one]).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), whole);
+        assert_eq!(file.file().unwrap().rows, Some(2));
+        Identified::open(folder.path(), false).unwrap();
+        assert!(!path.exists());
     }
 }

@@ -4,29 +4,37 @@
 //! [`Publisher`] is the whole of it; `main.rs` joins it to the dataflow. A new sink implements
 //! [`Sink`] in a file of its own and gets a name in [`SinkKind`].
 
+pub mod amqp;
+mod coco;
 mod error;
 mod identified;
 mod jsonl;
+pub mod live;
 mod mot;
 mod order;
 mod overlay;
+mod page;
 mod pairing;
 mod publisher;
 mod row_file;
 mod sink;
 mod summary;
 mod track_count;
+mod websocket;
 mod yuv;
 
+pub use coco::Coco;
 pub use error::SinkError;
 pub use identified::Identified;
 pub use jsonl::Jsonl;
 pub use mot::Mot;
 pub use order::Order;
 pub use overlay::Overlay;
-pub use publisher::{Options, Publisher};
+pub use page::Page;
+pub use publisher::{LiveOptions, Options, Publisher};
 pub use row_file::{Disk, RowFile};
 pub use sink::{Sink, SinkFile, SinkKind};
 pub use summary::{
     RunState, SinkSummary, SourceInfo, StreamState, StreamSummary, Summary, SummaryFile,
 };
+pub use websocket::Feed;

@@ -1,19 +1,32 @@
 //! All sinks together: everything is handed to each, and what fails in one is told once, counted,
 //! and kept from the others.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracklens_schemas::{FrameId, Header, Image, StreamId, Track, TracksInfo};
+use tracklens_schemas::{
+    Crop, Epoch, FrameId, Header, Identification, Image, StreamEventKind, StreamId, Track,
+    TracksInfo,
+};
 
+use crate::amqp::{Amqp, AmqpOptions};
+use crate::live::{Access, Live, Offer, Pictures, Server};
 use crate::{
-    Jsonl, Mot, Overlay, RunState, Sink, SinkError, SinkKind, SinkSummary, SourceInfo, SummaryFile,
+    Coco, Feed, Jsonl, Mot, Overlay, Page, RunState, Sink, SinkError, SinkKind, SinkSummary,
+    SourceInfo, SummaryFile,
 };
 
 /// Rows written (counter; `sink`).
 const ROWS: &str = "video_processor_sink_rows_total";
 /// Calls to a sink that failed (counter; `sink`).
 const ERRORS: &str = "video_processor_sink_errors_total";
+/// Frames with tracks per second (gauge; `stream_id`).
+const FPS: &str = "video_processor_fps";
+/// Time over which they are counted.
+const RATE_WINDOW: Duration = Duration::from_secs(2);
 /// A sink that has not failed for this long works again.
 const STEADY: Duration = Duration::from_secs(2);
 
@@ -30,6 +43,25 @@ pub struct Options {
     pub lossless: bool,
     /// Frames of a stream that may wait for their tracks.
     pub waiting: usize,
+    /// Bytes after which `tracks.jsonl` is begun anew; 0: never.
+    pub jsonl_bytes: u64,
+    /// For the sink amqp.
+    pub amqp: Option<AmqpOptions>,
+    /// For the sinks page and websocket.
+    pub live: Option<LiveOptions>,
+}
+
+/// Where the live page and the feed are, and for whom.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// Address and port.
+    pub bind: SocketAddr,
+    /// Who may look.
+    pub access: Access,
+    /// Most pictures a second of a stream.
+    pub fps: f64,
+    /// Whether frames come to be shown.
+    pub with_frames: bool,
 }
 
 /// Writes tracks and frames to all sinks.
@@ -39,6 +71,11 @@ pub struct Publisher {
     earlier: Vec<SinkSummary>,
     summary: SummaryFile,
     summary_error: Option<String>,
+    /// Frames since the rate was last told.
+    frames: BTreeMap<StreamId, u64>,
+    rated: Instant,
+    /// What serves the live page and the feed.
+    server: Option<(Server, Arc<Live>)>,
 }
 
 /// A sink, and why it does not work at the moment.
@@ -55,42 +92,33 @@ impl Publisher {
     /// # Errors
     /// Where the folder, or a file that is needed from the start, cannot be made.
     pub fn new(options: &Options) -> Result<Self, SinkError> {
-        let Options {
-            folder,
-            sinks,
-            resume,
-            lossless,
-            waiting,
-        } = options;
+        let Options { folder, resume, .. } = options;
         std::fs::create_dir_all(folder).map_err(|source| SinkError::Folder {
             path: folder.clone(),
             source,
         })?;
-        let mut summary = SummaryFile::open(folder, *resume, *lossless);
-        let first = summary
-            .summary()
-            .streams
-            .iter()
-            .find(|stream| stream.frames > 0);
-        let first = first.and_then(|stream| stream.id.parse().ok());
+        let mut summary = SummaryFile::open(folder, *resume, options.lossless);
+        let has = |kind| options.sinks.contains(&kind);
+        let offer = Offer {
+            page: has(SinkKind::Page),
+            feed: has(SinkKind::Websocket),
+        };
+        let server = options.live.clone().filter(|_| offer != Offer::default());
+        let server = server.map(|own| {
+            let live = Live::new(Pictures::new(own.fps, own.with_frames));
+            let server = Server::start(Arc::clone(&live), own.access, own.bind, offer);
+            (server, live)
+        });
+        let live = server.as_ref().map(|(_, live)| live);
         let mut guarded = Vec::new();
-        for kind in sinks {
-            let sink: Box<dyn Sink> = match kind {
-                SinkKind::Jsonl => Box::new(Jsonl::open(folder, *resume, |id, track| {
-                    summary.recover(id, track.0);
-                })?),
-                SinkKind::Mot => Box::new(Mot::new(folder, *resume)),
-                SinkKind::Overlay => {
-                    Box::new(Overlay::new(folder, *waiting, *resume, first.clone()))
-                }
-                SinkKind::None => continue,
-            };
-            guarded.push(Guarded {
+        for kind in &options.sinks {
+            let sink = open(*kind, options, &mut summary, live)?;
+            guarded.extend(sink.map(|sink| Guarded {
                 sink,
                 error: None,
                 failures: 0,
                 last_failure: None,
-            });
+            }));
         }
         let mut earlier = summary.summary().sinks.clone();
         earlier.retain(|file| file.path.is_some());
@@ -98,19 +126,60 @@ impl Publisher {
             .iter_mut()
             .for_each(|file| (file.frames, file.error) = (None, None));
         // Also the proof that the folder can be written, before the first frame.
-        summary.write(RunState::Running, list(&earlier, &guarded))?;
-        Ok(Self {
+        let mut publisher = Self {
             sinks: guarded,
             earlier,
             summary,
             summary_error: None,
-        })
+            frames: BTreeMap::new(),
+            rated: Instant::now(),
+            server,
+        };
+        let list = publisher.list();
+        publisher.summary.write(RunState::Running, list)?;
+        Ok(publisher)
     }
 
     /// Whether any sink has use for frames.
     #[must_use]
     pub fn wants_frames(&self) -> bool {
         self.sinks.iter().any(|guarded| guarded.sink.wants_frames())
+    }
+
+    /// Whether any sink has use for crops.
+    #[must_use]
+    pub fn wants_crops(&self) -> bool {
+        self.sinks.iter().any(|guarded| guarded.sink.wants_crops())
+    }
+
+    /// Objects cut out of a frame.
+    pub fn crops(&mut self, header: &Header, crops: &[Crop]) {
+        for guarded in &mut self.sinks {
+            guarded.sink.crops(header, crops);
+        }
+    }
+
+    /// What objects are.
+    pub fn identifications(&mut self, header: &Header, rows: &[Identification]) {
+        for guarded in &mut self.sinks {
+            let result = guarded.sink.identifications(header, rows);
+            if let Some(rows) = guarded.settle(&header.id.stream, result) {
+                metrics::counter!(ROWS, "sink" => guarded.sink.name()).increment(rows);
+            }
+        }
+    }
+
+    /// Anything that is said of a stream; `opened`, `error` and `closed` are told besides.
+    pub fn stream_event(
+        &mut self,
+        stream: &StreamId,
+        epoch: Epoch,
+        event: StreamEventKind,
+        detail: &str,
+    ) {
+        for guarded in &mut self.sinks {
+            guarded.sink.stream_event(stream, epoch, event, detail);
+        }
     }
 
     /// A stream has been opened. `detail` is JSON about its source, or empty.
@@ -135,6 +204,7 @@ impl Publisher {
         }
         self.summary
             .tracks(&header.id, (info.width, info.height), tracks);
+        *self.frames.entry(header.id.stream.clone()).or_default() += 1;
         self.tick();
     }
 
@@ -169,11 +239,22 @@ impl Publisher {
             guarded.settle(stream, result);
         }
         self.summary.closed(stream, frames);
+        if self.frames.remove(stream).is_some() {
+            metrics::gauge!(FPS, "stream_id" => stream.to_string()).set(0.0);
+        }
         self.tick();
     }
 
-    /// Writes the summary where it is time to.
+    /// Writes the summary, and tells rates, where it is time to.
     pub fn tick(&mut self) {
+        let elapsed = self.rated.elapsed();
+        if elapsed >= RATE_WINDOW {
+            self.rated = Instant::now();
+            for (stream, frames) in &mut self.frames {
+                let rate = std::mem::take(frames) as f64 / elapsed.as_secs_f64();
+                metrics::gauge!(FPS, "stream_id" => stream.to_string()).set(rate);
+            }
+        }
         if self.summary.is_due() {
             self.write_summary(RunState::Running);
         }
@@ -186,11 +267,29 @@ impl Publisher {
                 guarded.fail(None, &error);
             }
         }
+        // After the sinks: what they said last is still to be heard.
+        if let Some((server, live)) = &mut self.server {
+            server.finish(live);
+        }
         self.write_summary(state);
     }
 
+    /// The files of all sinks; of those of an earlier process, the ones that are not continued.
+    fn list(&self) -> Vec<SinkSummary> {
+        let address = self.server.as_ref().map(|(server, _)| server.address());
+        let now: Vec<SinkSummary> = self
+            .sinks
+            .iter()
+            .flat_map(|guarded| guarded.describe(address.as_ref()))
+            .collect();
+        let continued = |file: &&SinkSummary| now.iter().any(|now| now.path == file.path);
+        let earlier = self.earlier.iter().filter(|file| !continued(file));
+        earlier.cloned().chain(now.iter().cloned()).collect()
+    }
+
     fn write_summary(&mut self, state: RunState) {
-        match self.summary.write(state, list(&self.earlier, &self.sinks)) {
+        let list = self.list();
+        match self.summary.write(state, list) {
             Ok(()) => self.summary_error = None,
             Err(error) => {
                 let text = error.to_string();
@@ -224,6 +323,43 @@ impl Guarded {
         }
     }
 
+    /// One entry for each file, or one for the sink.
+    fn describe(&self, server: Option<&Result<SocketAddr, String>>) -> Vec<SinkSummary> {
+        let served = match self.sink.name() {
+            "page" => server.map(|address| (address, "http", "/")),
+            "websocket" => server.map(|address| (address, "ws", "/feed")),
+            _ => None,
+        };
+        let address = match served {
+            Some((address, scheme, path)) => {
+                let address = address.as_ref().ok();
+                address.map(|address| format!("{scheme}://{address}{path}"))
+            }
+            None => self.sink.address(),
+        };
+        let trouble = served
+            .and_then(|(address, ..)| address.as_ref().err().cloned())
+            .or_else(|| self.sink.trouble());
+        let entry = |path, rows, frames| SinkSummary {
+            name: self.sink.name().into(),
+            path,
+            rows,
+            frames,
+            failures: self.failures,
+            address: address.clone(),
+            error: self.error.clone().or_else(|| trouble.clone()),
+        };
+        let files = self.sink.files();
+        if files.is_empty() {
+            return vec![entry(None, None, None)];
+        }
+        let files = files.into_iter().map(|file| {
+            let name = file.path.file_name().map(PathBuf::from);
+            entry(name, file.rows, file.frames)
+        });
+        files.collect()
+    }
+
     fn fail(&mut self, stream: Option<&StreamId>, error: &SinkError) {
         let name = self.sink.name();
         metrics::counter!(ERRORS, "sink" => name).increment(1);
@@ -242,41 +378,40 @@ impl Guarded {
     }
 }
 
-/// The files of all sinks; of those of an earlier process, the ones that are not continued.
-fn list(earlier: &[SinkSummary], sinks: &[Guarded]) -> Vec<SinkSummary> {
-    let mut list = Vec::new();
-    for Guarded {
-        sink,
-        error,
-        failures,
-        ..
-    } in sinks
-    {
-        let entry = |path, rows, frames| SinkSummary {
-            name: sink.name().into(),
-            path,
-            rows,
-            frames,
-            failures: *failures,
-            error: error.clone(),
-        };
-        let files = sink.files();
-        if files.is_empty() {
-            list.push(entry(None, None, None));
+/// A sink; `None` where nothing is to be done.
+fn open(
+    kind: SinkKind,
+    options: &Options,
+    summary: &mut SummaryFile,
+    live: Option<&Arc<Live>>,
+) -> Result<Option<Box<dyn Sink>>, SinkError> {
+    let Options { folder, resume, .. } = options;
+    Ok(Some(match kind {
+        SinkKind::Jsonl => Box::new(Jsonl::open(
+            folder,
+            *resume,
+            options.jsonl_bytes,
+            |id, track| summary.recover(id, track.0),
+        )?),
+        SinkKind::Mot => Box::new(Mot::new(folder, *resume)),
+        SinkKind::Coco => Box::new(Coco::new(folder, *resume)),
+        SinkKind::Overlay => {
+            let mut streams = summary.summary().streams.iter();
+            let first = streams.find(|stream| stream.frames > 0);
+            let first = first.and_then(|stream| stream.id.parse().ok());
+            Box::new(Overlay::new(folder, options.waiting, *resume, first))
         }
-        list.extend(files.into_iter().map(|file| {
-            let name = file.path.file_name().map(PathBuf::from);
-            entry(name, file.rows, file.frames)
-        }));
-    }
-    let continued = |file: &&SinkSummary| list.iter().any(|now| now.path == file.path);
-    let mut all: Vec<_> = earlier
-        .iter()
-        .filter(|file| !continued(file))
-        .cloned()
-        .collect();
-    all.extend(list);
-    all
+        SinkKind::Amqp => match options.amqp.clone() {
+            Some(amqp) => Box::new(Amqp::start(folder, *resume, amqp)?),
+            None => return Ok(None),
+        },
+        SinkKind::Page | SinkKind::Websocket => match live {
+            Some(live) if kind == SinkKind::Page => Box::new(Page::new(Arc::clone(live))),
+            Some(live) => Box::new(Feed::new(Arc::clone(live))),
+            None => return Ok(None),
+        },
+        SinkKind::None => return Ok(None),
+    }))
 }
 
 #[cfg(test)]
@@ -294,6 +429,9 @@ mod tests {
             resume: false,
             lossless: true,
             waiting: 8,
+            jsonl_bytes: 0,
+            amqp: None,
+            live: None,
         }
     }
 

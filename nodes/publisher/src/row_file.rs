@@ -122,6 +122,13 @@ impl<D: Disk> RowFile<D> {
         &self.path
     }
 
+    /// Bytes of whole lines in it.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
     /// Lines in it.
     #[must_use]
     pub fn rows(&self) -> u64 {

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use tracklens_schemas::{Header, Image, StreamId, Track, TracksInfo};
+use tracklens_schemas::{
+    Crop, Epoch, Header, Identification, Image, StreamEventKind, StreamId, Track, TracksInfo,
+};
 
 use crate::{SinkError, SourceInfo};
 
@@ -47,6 +49,47 @@ pub trait Sink {
         Ok(())
     }
 
+    /// What objects are. Returns how many rows were written.
+    ///
+    /// # Errors
+    /// Where they cannot be written.
+    fn identifications(
+        &mut self,
+        _header: &Header,
+        _rows: &[Identification],
+    ) -> Result<u64, SinkError> {
+        Ok(0)
+    }
+
+    /// Objects cut out of a frame.
+    fn crops(&mut self, _header: &Header, _crops: &[Crop]) {}
+
+    /// Whether the sink has use for crops.
+    fn wants_crops(&self) -> bool {
+        false
+    }
+
+    /// Anything that is said about a stream, `opened` and `closed` included.
+    fn stream_event(
+        &mut self,
+        _stream: &StreamId,
+        _epoch: Epoch,
+        _event: StreamEventKind,
+        _detail: &str,
+    ) {
+    }
+
+    /// What keeps the sink from working at the moment, though nothing is lost: a broker that is
+    /// down, an address in use. The sink logs it itself.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    /// Where others find what the sink offers.
+    fn address(&self) -> Option<String> {
+        None
+    }
+
     /// The last frame of a stream has been handed over.
     ///
     /// # Errors
@@ -86,6 +129,14 @@ pub enum SinkKind {
     Mot,
     /// `overlay.mp4`.
     Overlay,
+    /// `coco-<stream>.json`.
+    Coco,
+    /// Rows to an AMQP broker.
+    Amqp,
+    /// Rows to whoever connects by WebSocket.
+    Websocket,
+    /// The live page.
+    Page,
     /// Nothing: frames and tracks are counted.
     None,
 }

@@ -3,6 +3,7 @@
 //! The file is replaced as a whole, by a rename, so that a reader never sees half of it. A process
 //! that takes over from a killed one goes on counting from it.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -111,6 +112,9 @@ pub struct SinkSummary {
     /// How often the sink failed: frames that may be missing in its files.
     #[serde(default)]
     pub failures: u64,
+    /// Where others find what the sink offers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Why the sink does not work at the moment.
     pub error: Option<String>,
 }
@@ -313,8 +317,14 @@ impl SummaryFile {
         self.summary.elapsed_s = (elapsed * 1000.0).round() / 1000.0;
         self.summary.state = state;
         // A file has every row once; the count begins with what an earlier summary happened to say.
-        if let Some(rows) = sinks.iter().filter_map(|sink| sink.rows).max() {
-            self.summary.rows = rows;
+        let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
+        for sink in &sinks {
+            if let Some(in_file) = sink.rows {
+                *rows.entry(&sink.name).or_default() += in_file;
+            }
+        }
+        if let Some(most) = rows.into_values().max() {
+            self.summary.rows = most;
         }
         self.summary.sinks = sinks;
         self.replace().map_err(SinkError::write(&self.path))

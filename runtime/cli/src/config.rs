@@ -66,6 +66,12 @@ fn readers(setting: &Setting) -> String {
     }
 }
 
+/// The text with the passwords of all URLs in it hidden.
+fn without_passwords(text: &str) -> String {
+    let words = text.split_inclusive(|c: char| c.is_whitespace() || "'\",{}[]".contains(c));
+    words.map(tracklens_video::redact).collect()
+}
+
 /// Keys and passwords stay where they are: only that they are set is told.
 fn shown(name: &str, value: &Json) -> String {
     let secret = ["KEY", "TOKEN", "PASSWORD", "SECRET", "AMQP_URL"]
@@ -74,7 +80,7 @@ fn shown(name: &str, value: &Json) -> String {
     match value {
         Json::Null => "-".into(),
         _ if secret => "(set)".into(),
-        Json::String(text) => text.clone(),
+        Json::String(text) => without_passwords(text),
         other => other.to_string(),
     }
 }
