@@ -8,6 +8,7 @@
 )]
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use tracklens_onnx::SessionSettings;
 use tracklens_sam2::{Engines, ModelFolder};
@@ -164,8 +165,20 @@ fn given(number: u32, mask: &Mask) -> Prompt {
     }
 }
 
+/// What following has cost.
+#[derive(Default)]
+struct Cost {
+    time: Duration,
+    frames: u32,
+}
+
 /// Whether the ball's track is on it by at least half, on four of five frames after the bar.
-fn keeps_its_id(scene: &Scene, tracker: &mut Tracker<Engines>, variant: u64) -> bool {
+fn keeps_its_id(
+    scene: &Scene,
+    tracker: &mut Tracker<Engines>,
+    variant: u64,
+    cost: &mut Cost,
+) -> bool {
     let info = ImageInfo::new(WIDTH as u32, HEIGHT as u32, PixelEncoding::Rgb8);
     let mut on_it = 0;
     for frame in 0..scene.frames {
@@ -181,7 +194,10 @@ fn keeps_its_id(scene: &Scene, tracker: &mut Tracker<Engines>, variant: u64) -> 
             _ => Vec::new(),
         };
         let pixels = scene.pixels(frame);
+        let start = Instant::now();
         let outcome = tracker.track(&id, &Image::new(info, &pixels).unwrap(), &prompts);
+        cost.time += start.elapsed();
+        cost.frames += 1;
         if frame >= scene.out {
             let ball = outcome
                 .tracks
@@ -210,10 +226,14 @@ fn variants_kept(branches: usize) -> u64 {
         ..TrackerSettings::default()
     };
     let mut tracker = Tracker::new(engines, folder.config, settings);
-    let variants = 0..VARIANTS;
-    let kept = variants.filter(|seed| keeps_its_id(&Scene::new(*seed), &mut tracker, *seed));
+    let mut cost = Cost::default();
+    let kept = (0..VARIANTS)
+        .filter(|seed| keeps_its_id(&Scene::new(*seed), &mut tracker, *seed, &mut cost));
     let count = kept.count() as u64;
-    println!("{branches} branches: the id is kept in {count} of {VARIANTS} variants");
+    let each = 1e3 * cost.time.as_secs_f64() / f64::from(cost.frames);
+    println!(
+        "{branches} branches: the id is kept in {count} of {VARIANTS} variants, {each:.1} ms a frame"
+    );
     count
 }
 
