@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::{Metadata, SchemaError, Value, keys};
+use crate::{Metadata, Quality, SchemaError, Value, keys};
 
 /// Longest side of an image, in pixels.
 pub(crate) const MAX_SIDE: u32 = 16_384;
@@ -75,6 +75,8 @@ pub struct ImageInfo {
     pub source_height: u32,
     /// Whether the frame was coded without reference to others.
     pub keyframe: bool,
+    /// How much is to be spent on it.
+    pub quality: Quality,
 }
 
 impl ImageInfo {
@@ -88,6 +90,7 @@ impl ImageInfo {
             source_width: width,
             source_height: height,
             keyframe: false,
+            quality: Quality::FULL,
         }
     }
 
@@ -111,6 +114,7 @@ impl ImageInfo {
             metadata.insert(keys::SOURCE_WIDTH, Value::Int(self.source_width.into()));
             metadata.insert(keys::SOURCE_HEIGHT, Value::Int(self.source_height.into()));
         }
+        self.quality.write(metadata);
     }
 
     /// Reads the description from metadata. Without a source size it is the image's own; without
@@ -135,6 +139,7 @@ impl ImageInfo {
                 Some(_) => metadata.bool(keys::KEYFRAME)?,
                 None => false,
             },
+            quality: Quality::read(metadata)?,
         })
     }
 }

@@ -12,6 +12,7 @@ mod ids;
 mod image;
 pub mod jsonl;
 mod metadata;
+mod quality;
 pub mod rle;
 mod shard;
 
@@ -38,6 +39,7 @@ pub use ids::{Epoch, FrameId, FrameIndex, InvalidStreamId, StreamId, TrackId};
 pub use image::{Image, ImageInfo, PixelEncoding};
 pub use metadata::{Header, Metadata, Value, keys};
 pub use prompts::{Prompt, PromptsInfo};
+pub use quality::Quality;
 pub use rle::{Mask, RleError};
 pub use shard::{Shard, ShardError};
 pub use stream_events::{StreamEvent, StreamEventKind};

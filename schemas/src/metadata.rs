@@ -52,6 +52,8 @@ pub mod keys {
     pub const HELLO: &str = "hello";
     /// The part of all streams that the receiver takes (text); left out: all.
     pub const SHARD: &str = "shard";
+    /// Steps below full quality (int, frames of live graphs).
+    pub const QUALITY: &str = "quality";
 }
 
 /// A metadata value.

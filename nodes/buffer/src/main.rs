@@ -2,22 +2,31 @@
 
 use std::collections::HashMap;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use tracklens_buffer::{Pacer, Resizer, Ring, crop, target_size};
+use tracklens_buffer::{AdaptiveQuality, Pacer, Rates, Resizer, Ring, crop, target_size};
 use tracklens_node::{
-    BadMessage, Context, Message, Node, Outputs, Policy, StreamChange, Work, metrics as names,
+    BadMessage, Context, Load, Message, Node, Outputs, Policy, StreamChange, Work, metrics as names,
 };
 use tracklens_schemas::{
     Epoch, Header, ImageInfo, Metadata, StreamEventKind, StreamId, TrackId, TracksInfo, crops,
     tracks,
 };
 
+/// Steps below full quality (gauge).
+const QUALITY: &str = "video_processor_quality_steps_below";
+/// Steps taken (counter; `direction`).
+const QUALITY_STEPS: &str = "video_processor_quality_changes_total";
+/// Time over which rates are measured.
+const MEASURED: Duration = Duration::from_secs(1);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 struct Settings {
     flow_window: usize,
     target_fps: f64,
+    adaptive_quality: bool,
     processing_resolution: u32,
     video_buffer_size: usize,
     crop_padding: f32,
@@ -38,6 +47,9 @@ struct Buffer {
     /// Streams that are over, whose last frames have yet to be taken.
     leaving: Vec<(StreamId, Epoch)>,
     resizer: Resizer,
+    quality: AdaptiveQuality,
+    /// When rates were last measured, and what had been done until then.
+    measured: (Instant, Load),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +63,7 @@ impl Node for Buffer {
     const SETTINGS: &'static [&'static str] = &[
         "FLOW_WINDOW",
         "TARGET_FPS",
+        "ADAPTIVE_QUALITY",
         "PROCESSING_RESOLUTION",
         "VIDEO_BUFFER_SIZE",
         "CROP_PADDING",
@@ -66,6 +79,8 @@ impl Node for Buffer {
             streams: HashMap::new(),
             leaving: Vec::new(),
             resizer: Resizer::default(),
+            quality: AdaptiveQuality::default(),
+            measured: (Instant::now(), Load::default()),
         })
     }
 
@@ -92,6 +107,9 @@ impl Node for Buffer {
     }
 
     fn work(&mut self, ctx: &mut Context<()>) -> eyre::Result<Work> {
+        if ctx.live() && self.settings.adaptive_quality {
+            self.adapt(ctx);
+        }
         let streams = &mut self.streams;
         self.leaving.retain(|(stream, epoch)| {
             let left = ctx.is_clear(stream, *epoch);
@@ -112,10 +130,13 @@ impl Node for Buffer {
             tracing::warn!(frame = %header.id, "no longer in the ring: VIDEO_BUFFER_SIZE is too small");
             return Ok(());
         };
-        let (width, height) = target_size(&image.info, self.settings.processing_resolution);
+        let quality = self.quality.quality();
+        let most = quality.processing_height(self.settings.processing_resolution);
+        let (width, height) = target_size(&image.info, most);
         let info = ImageInfo {
             width,
             height,
+            quality,
             ..image.info
         };
         let mut resized = Ok(());
@@ -135,6 +156,42 @@ impl Node for Buffer {
 }
 
 impl Buffer {
+    /// Measures how the tracker keeps up, once a second, and takes the step that follows.
+    fn adapt(&mut self, ctx: &Context<()>) {
+        let (then, before) = self.measured;
+        let elapsed = then.elapsed();
+        if elapsed < MEASURED {
+            return;
+        }
+        let load = ctx.load();
+        self.measured = (Instant::now(), load);
+        let (new, seconds) = (load.since(before), elapsed.as_secs_f64());
+        let rates = Rates {
+            offered: new.offered as f64 / seconds,
+            taken: new.offered.saturating_sub(new.dropped) as f64 / seconds,
+            busy: new.busy.as_secs_f64() / seconds,
+        };
+        let Some(step) = self.quality.observe(elapsed, rates) else {
+            return;
+        };
+        let down = step.to > step.from;
+        let (what, changed, direction) = match down {
+            true => ("less is spent on a frame", step.to, "down"),
+            false => ("more is spent on a frame again, without", step.from, "up"),
+        };
+        tracing::info!(
+            from = step.from.steps(),
+            to = step.to.steps(),
+            "the tracker takes {:.1} of {:.1} frames a second and is busy {:.0} % of the time: {what}: {}",
+            rates.taken,
+            rates.offered,
+            100.0 * rates.busy,
+            changed.saving()
+        );
+        metrics::gauge!(QUALITY).set(step.to.steps());
+        metrics::counter!(QUALITY_STEPS, "direction" => direction).increment(1);
+    }
+
     fn frame(&mut self, ctx: &mut Context<()>, message: &Message) -> Result<(), BadMessage> {
         let image = message.image()?;
         let header = &message.header;

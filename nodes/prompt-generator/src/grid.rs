@@ -37,6 +37,12 @@ impl Grid {
         }
     }
 
+    /// The grid with as many points as are to be spent on this frame.
+    #[must_use]
+    pub(crate) fn thinned(self, frame: &Frame<'_>) -> Self {
+        Self::new(frame.image.info.quality.density(self.density))
+    }
+
     /// The points, row by row, in source pixels.
     #[must_use]
     pub fn candidates(&self, size: (u32, u32)) -> Vec<Candidate> {
@@ -65,7 +71,7 @@ impl Strategy for Grid {
             return Proposal::Nothing;
         }
         Proposal::Found(Found {
-            candidates: self.candidates(frame.source_size()),
+            candidates: self.thinned(frame).candidates(frame.source_size()),
             ..Found::default()
         })
     }

@@ -44,7 +44,7 @@ impl Strategy for Hybrid {
         let parts = [
             (motion.map(|found| found.candidates), MOTION),
             (saliency.map(|found| found.candidates), SALIENCY),
-            (Some(self.grid.candidates(size)), GRID),
+            (Some(self.grid.thinned(frame).candidates(size)), GRID),
         ];
         let weighted = parts.into_iter().flat_map(|(candidates, weight)| {
             candidates

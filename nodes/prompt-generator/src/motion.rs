@@ -79,6 +79,13 @@ impl Motion {
         self.luma.fill(&frame.image);
         let (width, height) = (self.luma.width, self.luma.height);
         let now = Pyramid::new(&self.luma.pixels, width, height);
+        let same = |earlier: &Pyramid| {
+            (earlier.finest().width, earlier.finest().height) == (width, height)
+        };
+        if !self.history.iter().all(same) {
+            // Another processing resolution in the middle of a stream.
+            self.history.clear();
+        }
         let found = frame.look.then(|| self.look(frame, &now));
         if remember {
             if self.history.len() == HISTORY {
@@ -93,7 +100,9 @@ impl Motion {
         let size = frame.source_size();
         if self.history.is_empty() {
             return Found {
-                candidates: Grid::new(self.density.div_ceil(2)).candidates(size),
+                candidates: Grid::new(self.density.div_ceil(2))
+                    .thinned(frame)
+                    .candidates(size),
                 ..Found::default()
             };
         }
@@ -102,7 +111,10 @@ impl Motion {
         let candidates = scene.map_or_else(Vec::new, |scene| self.blobs(&scene, now, frame));
         Found {
             candidates,
-            reserve: spread(Grid::new(TOP_UP_DENSITY).candidates(size), self.looks),
+            reserve: spread(
+                Grid::new(TOP_UP_DENSITY).thinned(frame).candidates(size),
+                self.looks,
+            ),
             least: LEAST,
             ..Found::default()
         }

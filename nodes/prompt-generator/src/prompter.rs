@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tracklens_schemas::{Epoch, FrameIndex, Header, Image, Mask, Prompt};
+use tracklens_schemas::{Epoch, FrameIndex, Header, Image, Mask, Prompt, Quality};
 
 use crate::detections::Known;
 use crate::strategy::{Frame, Strategy};
@@ -145,7 +145,7 @@ impl Prompter {
         self.begin(header.id.epoch);
         let index = header.id.frame;
         let cut = self.is_cut(index, image);
-        let look = self.looks_at(index, cut);
+        let look = self.looks_at(index, cut, image.info.quality);
         let proposal = self.strategy.propose(&Frame {
             stream: &header.id.stream,
             index,
@@ -312,8 +312,8 @@ impl Prompter {
 
     /// Whether objects are looked for on this frame. A look that cannot know what is tracked is put
     /// off to a frame that can.
-    fn looks_at(&mut self, index: FrameIndex, cut: bool) -> bool {
-        let interval = self.rules.interval.max(1);
+    fn looks_at(&mut self, index: FrameIndex, cut: bool, quality: Quality) -> bool {
+        let interval = quality.reprompt_interval(self.rules.interval.max(1));
         let scheduled = match self.last {
             Some(last) => index.0 / interval > last.0 / interval,
             None => index.0.is_multiple_of(interval) || self.rules.tracks == TracksUse::Newest,

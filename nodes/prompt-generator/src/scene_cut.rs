@@ -77,7 +77,7 @@ impl CutDetector {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use tracklens_schemas::{ImageInfo, PixelEncoding};
+    use tracklens_schemas::{ImageInfo, PixelEncoding, Quality};
 
     const INFO: ImageInfo = ImageInfo {
         width: 160,
@@ -86,6 +86,7 @@ mod tests {
         source_width: 160,
         source_height: 90,
         keyframe: false,
+        quality: Quality::FULL,
     };
 
     fn picture(brightness: impl Fn(usize, usize) -> u8) -> Vec<u8> {

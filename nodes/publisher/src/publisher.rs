@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracklens_schemas::{
     Crop, Epoch, FrameId, Header, Identification, Image, StreamEventKind, StreamId, Track,
@@ -23,6 +23,8 @@ use crate::{
 const ROWS: &str = "video_processor_sink_rows_total";
 /// Calls to a sink that failed (counter; `sink`).
 const ERRORS: &str = "video_processor_sink_errors_total";
+/// Time from the capture of a frame to its tracks, in live graphs (histogram; `stream_id`).
+const LATENCY: &str = "video_processor_latency_seconds";
 /// Frames with tracks per second (gauge; `stream_id`).
 const FPS: &str = "video_processor_fps";
 /// Time over which they are counted.
@@ -71,6 +73,7 @@ pub struct Publisher {
     earlier: Vec<SinkSummary>,
     summary: SummaryFile,
     summary_error: Option<String>,
+    live: bool,
     /// Frames since the rate was last told.
     frames: BTreeMap<StreamId, u64>,
     rated: Instant,
@@ -131,6 +134,7 @@ impl Publisher {
             earlier,
             summary,
             summary_error: None,
+            live: !options.lossless,
             frames: BTreeMap::new(),
             rated: Instant::now(),
             server,
@@ -204,8 +208,21 @@ impl Publisher {
         }
         self.summary
             .tracks(&header.id, (info.width, info.height), tracks);
+        if let Some(latency) = self.latency(header) {
+            let stream_id = header.id.stream.to_string();
+            metrics::histogram!(LATENCY, "stream_id" => stream_id).record(latency.as_secs_f64());
+            self.summary.latency(&header.id.stream, latency);
+        }
         *self.frames.entry(header.id.stream.clone()).or_default() += 1;
         self.tick();
+    }
+
+    /// Time since the capture of a live frame.
+    fn latency(&self, header: &Header) -> Option<Duration> {
+        let captured = u64::try_from(header.capture_ns).ok();
+        let captured = captured.filter(|ns| *ns > 0 && self.live)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+        now.checked_sub(Duration::from_nanos(captured))
     }
 
     /// A frame; the pixels are copied where they are needed longer.

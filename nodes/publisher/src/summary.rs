@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tracklens_schemas::{FrameId, StreamId, Track};
 
-use crate::SinkError;
 use crate::track_count::TrackCount;
+use crate::{Latency, LatencySummary, SinkError};
 
 /// Time between two versions of the file.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -94,6 +94,9 @@ pub struct StreamSummary {
     pub last_frame: Option<u64>,
     /// Greatest track id.
     pub last_track: Option<u32>,
+    /// Milliseconds from capture to tracks, in live graphs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<LatencySummary>,
 }
 
 /// One output file, or one sink without any.
@@ -149,6 +152,7 @@ pub struct SummaryFile {
 #[derive(Debug, Default)]
 struct Counting {
     tracks: TrackCount,
+    latency: Latency,
     /// No frame has come since an earlier process was killed.
     resumed: bool,
     /// The tracks of earlier processes are counted from their rows.
@@ -179,6 +183,7 @@ impl SummaryFile {
             .iter()
             .map(|stream| Counting {
                 tracks: TrackCount::resume(stream.tracks, stream.last_track),
+                latency: Latency::default(),
                 resumed: true,
                 read_back: false,
             })
@@ -242,6 +247,13 @@ impl SummaryFile {
         stream.tracks = counting.tracks.count();
         stream.last_track = counting.tracks.greatest();
         self.summary.rows += tracks.len() as u64;
+    }
+
+    /// The tracks of a live stream's frame have come so long after its capture.
+    pub fn latency(&mut self, stream: &StreamId, latency: Duration) {
+        let (stream, counting) = self.stream(stream);
+        counting.latency.add(latency);
+        stream.latency_ms = counting.latency.summary();
     }
 
     /// Something is wrong with a stream.

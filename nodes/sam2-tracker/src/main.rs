@@ -8,9 +8,9 @@ use serde::Deserialize;
 use tracklens_node::pairing::{Pair, Pairing};
 use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, Work};
 use tracklens_onnx::{Device, SessionSettings};
-use tracklens_sam2::{Engines, ModelChoice, ModelFolder, ProposalRules, model_folder};
-use tracklens_sam2_tracker::memory_pressure;
+use tracklens_sam2::{Engines, ModelChoice, ProposalRules};
 use tracklens_sam2_tracker::memory_tree::TreeRules;
+use tracklens_sam2_tracker::running_model::{LOAD, RunningModel, SwitchRules};
 use tracklens_sam2_tracker::snapshot::{Snapshot, SnapshotWriter, StreamSnapshot, fingerprint};
 use tracklens_sam2_tracker::{Late, Outcome, Tracker, TrackerSettings};
 use tracklens_schemas::arrow::array::ArrayRef;
@@ -27,14 +27,9 @@ const TRACKED: &str = "video_processor_objects_tracked_total";
 const ACTIVE: &str = "video_processor_active_tracks";
 const PATHS: &str = "sam2_memory_tree_branches";
 const CONFIDENCE: &str = "video_processor_tracking_confidence";
-const LOAD: &str = "video_processor_model_load_seconds";
 const REFUSED: &str = "sam2_objects_refused_total";
 const RETURNED: &str = "sam2_objects_returned_total";
-const SWITCHES: &str = "sam2_model_switches_total";
 const HELD: &str = "sam2_frames_without_result_total";
-
-/// Time from one look at free memory to the next.
-const PRESSURE_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -135,18 +130,9 @@ struct Snapshots {
     run: String,
 }
 
-/// The look at free memory.
-struct Pressure {
-    least_mib: u64,
-    folders: Vec<PathBuf>,
-    sessions: SessionSettings,
-    last: Instant,
-}
-
 struct Sam2Tracker {
     tracker: Tracker<Engines>,
-    model: String,
-    pressure: Option<Pressure>,
+    model: RunningModel,
     pairing: Pairing<Prompts>,
     /// Frames wait for their prompts.
     waits: bool,
@@ -225,13 +211,16 @@ impl Node for Sam2Tracker {
         }
         Ok(Self {
             tracker,
-            model,
-            pressure: settings.enable_dynamic_model_switching.then_some(Pressure {
-                least_mib: settings.model_switch_threshold_mb,
-                folders,
-                sessions,
-                last: Instant::now(),
-            }),
+            model: RunningModel::new(
+                model,
+                settings
+                    .enable_dynamic_model_switching
+                    .then_some(SwitchRules {
+                        least_mib: settings.model_switch_threshold_mb,
+                        folders,
+                        sessions,
+                    }),
+            ),
             pairing: Pairing::default(),
             waits: !ctx.live() && ctx.has_input("prompts"),
             snapshots,
@@ -338,6 +327,9 @@ fn restore(tracker: &mut Tracker<Engines>, folder: &std::path::Path, run: &str) 
 impl Sam2Tracker {
     fn frame(&mut self, ctx: &mut Context<Rows>, message: Message) -> Result<(), BadMessage> {
         let image = message.image()?;
+        if let Some((engines, config)) = self.model.follow(image.info.quality) {
+            self.tracker.switch(engines, config);
+        }
         let prompts = match self.waits {
             false => self.pairing.take(&message.header),
             true => match self.pairing.at_hand(&message.header) {
@@ -441,7 +433,7 @@ impl Sam2Tracker {
         let info = TracksInfo {
             status: outcome.status,
             processing_ms: start.elapsed().as_secs_f64() * 1000.0,
-            model: self.model.clone(),
+            model: self.model.name().to_string(),
             width: image.info.source_width,
             height: image.info.source_height,
         };
@@ -454,7 +446,7 @@ impl Sam2Tracker {
         for (operation, time) in outcome.stages.each() {
             if time > Duration::ZERO {
                 metrics::histogram!(
-                    INFERENCE, "model_size" => self.model.clone(), "operation" => operation
+                    INFERENCE, "model_size" => self.model.name().to_string(), "operation" => operation
                 )
                 .record(time.as_secs_f64());
             }
@@ -533,45 +525,8 @@ impl Sam2Tracker {
     /// What is due from time to time, also while frames never stop coming.
     fn upkeep(&mut self) {
         self.snapshot_if_due();
-        self.relieve_if_due();
-    }
-
-    /// Where memory is short, goes on with a smaller model, if one is installed.
-    fn relieve_if_due(&mut self) {
-        let Some(pressure) = &mut self.pressure else {
-            return;
-        };
-        if pressure.last.elapsed() < PRESSURE_INTERVAL {
-            return;
-        }
-        pressure.last = Instant::now();
-        let Some(free) = memory_pressure::available_mib().filter(|mib| *mib < pressure.least_mib)
-        else {
-            return;
-        };
-        for name in memory_pressure::smaller(&self.model, &pressure.folders) {
-            let start = Instant::now();
-            let opened = model_folder::find(name, &pressure.folders)
-                .and_then(|path| ModelFolder::open(&path))
-                .and_then(|folder| Ok((Engines::open(&folder, &pressure.sessions)?, folder)));
-            match opened {
-                Ok((engines, folder)) => {
-                    tracing::warn!(
-                        "{free} MiB of memory are free, less than MODEL_SWITCH_THRESHOLD_MB={}: \
-                         going on with the model {name} instead of {}",
-                        pressure.least_mib,
-                        self.model
-                    );
-                    metrics::counter!(SWITCHES, "from" => self.model.clone(), "to" => name)
-                        .increment(1);
-                    let seconds = start.elapsed().as_secs_f64();
-                    metrics::gauge!(LOAD, "model_size" => name).set(seconds);
-                    self.tracker.switch(engines, folder.config);
-                    name.clone_into(&mut self.model);
-                    return;
-                }
-                Err(error) => tracing::warn!("the smaller model {name} cannot be used: {error}"),
-            }
+        if let Some((engines, config)) = self.model.relieve_memory() {
+            self.tracker.switch(engines, config);
         }
     }
 }

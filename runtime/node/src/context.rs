@@ -14,6 +14,7 @@ use tracklens_schemas::{
 
 use crate::inbox::Inbox;
 use crate::last_words::LastWords;
+use crate::load::{Load, LoadMeter};
 use crate::outbox::Outbox;
 use crate::{metrics, wire};
 
@@ -180,6 +181,7 @@ pub struct Context<P> {
     pub(crate) outbox: Outbox<P>,
     pub(crate) inboxes: BTreeMap<String, Inbox>,
     pub(crate) words: LastWords,
+    pub(crate) meter: LoadMeter,
     /// `closed` events that wait until their stream's frames are acknowledged.
     pub(crate) closing: Vec<(Header, StreamEvent)>,
     /// Streams whose `closed` waits for the node, too.
@@ -197,6 +199,7 @@ impl<P> Context<P> {
     /// Queues a parcel for the gated output. It is sent, in order within its stream, when the
     /// consumers have granted credit, and again when one of them restarts.
     pub fn queue(&mut self, header: Header, parcel: P) {
+        self.meter.offered();
         self.outbox.queue(header, parcel);
     }
 
@@ -218,6 +221,12 @@ impl<P> Context<P> {
     #[must_use]
     pub fn is_waiting(&self, stream: &StreamId) -> bool {
         self.outbox.is_waiting(stream)
+    }
+
+    /// How the consumers of the gated output have kept up so far.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.meter.at(Instant::now())
     }
 
     /// This frame on this input is finished with: written, or dropped on purpose. Needed from sinks

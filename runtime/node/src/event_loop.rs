@@ -19,6 +19,7 @@ use tracklens_schemas::{
 use crate::context::{Context, Outputs, Waker, credit_output, exhausted};
 use crate::inbox::{Arrival, Inbox};
 use crate::last_words::LastWords;
+use crate::load::LoadMeter;
 use crate::outbox::{Outbox, Policy};
 use crate::settings::{self, Resolved};
 use crate::streams::{LifeCycle, StreamChange, StreamTable};
@@ -38,6 +39,8 @@ const SETTINGS: &[&str] = &[
     "STREAM_STALE_TIMEOUT_SECONDS",
     "STREAM_CLEANUP_TIMEOUT_SECONDS",
     "SHARD",
+    "TRIAL_DELAY_MS",
+    "TRIAL_DELAY_SECONDS",
 ];
 
 #[derive(serde::Deserialize)]
@@ -50,6 +53,8 @@ struct LoopSettings {
     stream_stale_timeout_seconds: f64,
     stream_cleanup_timeout_seconds: f64,
     shard: Option<Shard>,
+    trial_delay_ms: u64,
+    trial_delay_seconds: f64,
 }
 
 /// The `main` of every node.
@@ -94,6 +99,20 @@ pub fn run_with<N: Node>(
     shell.run()
 }
 
+/// Makes a node slower than it is, to try out what an overload does to a graph.
+struct TrialDelay {
+    each: Duration,
+    until: Option<Instant>,
+}
+
+impl TrialDelay {
+    fn wait(&self) {
+        if !self.each.is_zero() && self.until.is_none_or(|until| Instant::now() < until) {
+            std::thread::sleep(self.each);
+        }
+    }
+}
+
 struct Shell<N: Node> {
     node: N,
     ctx: Context<N::Parcel>,
@@ -103,6 +122,7 @@ struct Shell<N: Node> {
     /// The part of all streams that this node takes.
     shard: Option<Shard>,
     window: u32,
+    trial_delay: TrialDelay,
     last_arrival: BTreeMap<String, Instant>,
     /// Inputs whose acknowledgements must be repeated: their senders resend what we have.
     repeat: BTreeSet<String>,
@@ -154,6 +174,7 @@ impl<N: Node> Shell<N> {
             },
             inboxes,
             words: LastWords::default(),
+            meter: LoadMeter::default(),
             closing: Vec::new(),
             held: BTreeSet::new(),
             exhausted: false,
@@ -179,6 +200,11 @@ impl<N: Node> Shell<N> {
             }),
             shard: own.shard,
             window: u32::try_from(own.flow_window).unwrap_or(u32::MAX),
+            trial_delay: TrialDelay {
+                each: Duration::from_millis(own.trial_delay_ms),
+                until: (own.trial_delay_seconds > 0.0)
+                    .then(|| Instant::now() + seconds(own.trial_delay_seconds)),
+            },
             last_arrival: BTreeMap::new(),
             repeat: BTreeSet::new(),
             last_tick: Instant::now(),
@@ -382,6 +408,9 @@ impl<N: Node> Shell<N> {
         )
         .increment(u64::from(input == "frames"));
         let start = Instant::now();
+        if input == "frames" {
+            self.trial_delay.wait();
+        }
         let result = self.node.input(&mut self.ctx, input, message);
         ::metrics::histogram!(metrics::FRAME_DURATION, "operation" => input.to_string())
             .record(start.elapsed().as_secs_f64());
@@ -512,6 +541,7 @@ impl<N: Node> Shell<N> {
                 progress = true;
             }
             for header in ctx.outbox.take_dropped() {
+                ctx.meter.dropped();
                 ::metrics::counter!(
                     metrics::FRAMES_DROPPED,
                     "stream_id" => header.id.stream.to_string(), "reason" => "newer_frame"
@@ -532,6 +562,8 @@ impl<N: Node> Shell<N> {
             }
             sent = true;
         }
+        let on_its_way = self.ctx.outbox.is_any_on_its_way();
+        self.ctx.meter.observe(Instant::now(), on_its_way);
         self.close_clear_streams()?;
         Ok(sent)
     }

@@ -173,6 +173,12 @@ impl<P> Outbox<P> {
         self.lanes.values().all(|lane| lane.entries.is_empty())
     }
 
+    /// Whether anything has been sent that is not acknowledged.
+    #[must_use]
+    pub fn is_any_on_its_way(&self) -> bool {
+        self.lanes.values().any(|lane| lane.sent > 0)
+    }
+
     /// Whether any consumer is left to wait for.
     #[must_use]
     pub fn has_consumers(&self) -> bool {

@@ -147,7 +147,31 @@ pub static TABLE: &[Setting] = &[
         &[],
         "the part of all streams that this instance takes, of several in one graph: 0/2 and 1/2 (graphs/scaled.yml)",
     ),
+    row(
+        "TRIAL_DELAY_MS",
+        Kind::Integer {
+            min: 0,
+            max: 60_000,
+        },
+        All("0"),
+        &[],
+        "for trials: the node is slower by so many milliseconds a frame",
+    ),
+    row(
+        "TRIAL_DELAY_SECONDS",
+        number(0.0, 86_400.0),
+        All("0"),
+        &[],
+        "for trials: the delay ends so long after the node's start; 0: never",
+    ),
     // Frames.
+    row(
+        "ADAPTIVE_QUALITY",
+        Kind::Bool,
+        All("true"),
+        BUFFER,
+        "spend less on each frame, step by step, while the tracker cannot keep up (live)",
+    ),
     row(
         "TARGET_FPS",
         Kind::Number {
