@@ -327,9 +327,7 @@ fn an_rtsp_server_that_is_away_for_twenty_seconds_is_found_again() {
     let source = ["-f", "lavfi", "-i", picture, "-pix_fmt", "yuv420p"];
     ffmpeg(&[&source[..], &coded, &[file]].concat());
     let port = free_port();
-    let Some(server) = RtspServer::start(port, file) else {
-        return;
-    };
+    let server = RtspServer::start(port, file);
     let (mut run, _) = start(Graph::named("live.yml").source("door", server.url()));
     let many = |output: &tracklens_tests::Output, epoch: u32| {
         output.told("door", "epoch") == json!(epoch)
@@ -346,7 +344,42 @@ fn an_rtsp_server_that_is_away_for_twenty_seconds_is_found_again() {
         "{}",
         run.log()
     );
-    let _server = RtspServer::start(port, file).expect("it was there before");
+    let _server = RtspServer::start(port, file);
     run.wait_until("frames again", |output| many(output, 1));
+    stop(run);
+}
+
+#[test]
+fn an_overload_is_met_step_by_step_and_its_end_takes_the_steps_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = folder.path().join("clip.mp4");
+    let picture = "testsrc2=size=320x240:rate=25:duration=4";
+    let args = ["-f", "lavfi", "-i", picture, "-pix_fmt", "yuv420p"];
+    ffmpeg(&[&args[..], &[clip.to_str().unwrap()]].concat());
+    // Two frames a second of the fifty that are offered, for a while.
+    let slow = "FLOW_WINDOW: 2\n      TRIAL_DELAY_MS: 500\n      TRIAL_DELAY_SECONDS: 12";
+    let graph = Graph::changed("live.yml", |text| text.replace("FLOW_WINDOW: 2", slow));
+    let (mut run, _) = start(
+        graph
+            .source("a", &clip)
+            .source("b", &clip)
+            .env("SOURCE_LOOP", "0"),
+    );
+    let steps = |output: &tracklens_tests::Output, direction: &str| {
+        let log = output.text("run.log");
+        log.matches(direction).count()
+    };
+    run.wait_until("a step down", |output| {
+        steps(output, "less is spent on a frame") > 1
+    });
+    run.wait_until("all steps back", |output| {
+        let back = steps(output, "more is spent on a frame again");
+        back > 1 && back == steps(output, "less is spent on a frame")
+    });
+    let before = run.output().frames("a");
+    run.wait_until("frames without loss", |output| {
+        output.frames("a") > before + 50
+    });
+    run.output().assert_rows_once_and_in_order();
     stop(run);
 }

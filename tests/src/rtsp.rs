@@ -27,29 +27,27 @@ pub struct RtspServer {
 }
 
 impl RtspServer {
-    /// Serves an MP4 file of H.264 at `rtsp://127.0.0.1:PORT/cam`; `None`, said on standard error, where
-    /// GStreamer's RTSP server is not installed.
+    /// Serves an MP4 file of H.264 at `rtsp://127.0.0.1:PORT/cam`; panics where GStreamer's RTSP server
+    /// is not installed.
     #[must_use]
-    pub fn start(port: u16, file: &str) -> Option<Self> {
+    pub fn start(port: u16, file: &str) -> Self {
         // The distribution's Python: another may lack its packages.
         let child = Command::new("/usr/bin/python3")
             .args(["-c", SCRIPT, &port.to_string(), file])
             .stdin(Stdio::null())
             .spawn();
-        let Ok(mut child) = child else {
-            eprintln!("skipped: there is no /usr/bin/python3 here");
-            return None;
-        };
+        let mut child = child.expect("the distribution's Python");
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if let Ok(Some(_)) = child.try_wait() {
-                eprintln!("skipped: GStreamer's RTSP server is not installed (make setup)");
-                return None;
-            }
+            let ended = child.try_wait().expect("the child can be waited for");
+            assert!(
+                ended.is_none(),
+                "GStreamer's RTSP server is not installed (scripts/setup.sh --tests)"
+            );
             assert!(start.elapsed() < Duration::from_secs(30), "no RTSP server");
             std::thread::sleep(Duration::from_millis(50));
         }
-        Some(Self { port, child })
+        Self { port, child }
     }
 
     /// Its URL.

@@ -42,14 +42,20 @@ impl Graph {
     /// `graphs/live.yml`, but lossless: what comes out can be counted.
     #[must_use]
     pub fn live_but_lossless() -> Self {
-        let text = std::fs::read_to_string(root().join("graphs/live.yml")).expect("live.yml");
+        Self::changed("live.yml", |text| {
+            text.replace("FLOW_MODE: live", "FLOW_MODE: lossless")
+        })
+    }
+
+    /// A graph in `graphs/` with a change in its text.
+    #[must_use]
+    pub fn changed(name: &str, change: impl FnOnce(&str) -> String) -> Self {
+        let text = std::fs::read_to_string(root().join("graphs").join(name)).expect("a graph");
         let target = format!("path: {}/target/", root().display());
-        let text = text
-            .replace("FLOW_MODE: live", "FLOW_MODE: lossless")
-            .replace("path: ../target/", &target);
+        let text = change(&text).replace("path: ../target/", &target);
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("live.yml");
-        std::fs::write(&file, text).expect("live.yml");
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).expect("a graph");
         Self {
             _folder: Some(folder),
             ..Self::at(file)
