@@ -71,8 +71,12 @@ export class Details {
     const now = crops.map((crop) => crop.url).join();
     if (now === this.crops) return;
     this.crops = now;
-    this.album.replaceChildren(...crops.map((crop) =>
-      element("img", { src: crop.url, alt: `Track ${track.id} on frame ${crop.frame}`, title: `frame ${crop.frame}`, loading: "lazy" })));
+    this.album.replaceChildren(...crops.map((crop) => {
+      const image = element("img", { src: crop.url, alt: `Track ${track.id} on frame ${crop.frame}`, title: `frame ${crop.frame}`, loading: "lazy" });
+      // It has made room for a newer one in the meantime.
+      image.onerror = () => image.remove();
+      return image;
+    }));
   }
 
   fillKnown(what) {
