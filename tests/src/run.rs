@@ -212,17 +212,16 @@ impl Run {
         pids
     }
 
-    /// Resident memory of a node, which must be running, in MiB.
+    /// Memory of its own that a node, which must be running, holds in MiB: what it shares with others (dora's
+    /// samples, libraries) is not counted.
     #[must_use]
     pub fn resident(&self, program: &str) -> f64 {
         let pids = self.pids(program);
         assert_eq!(pids.len(), 1, "{program} runs once: {pids:?}");
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", pids[0])).expect("statm");
-        let pages = statm
-            .split(' ')
-            .nth(1)
-            .and_then(|pages| pages.parse::<f64>().ok());
-        pages.expect("resident pages") * 4096.0 / 1_048_576.0
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pids[0])).expect("status");
+        let kib = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = kib.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<f64>().ok());
+        kib.expect("RssAnon") / 1024.0
     }
 
     /// kill -9 on a node, which must be running.
