@@ -18,9 +18,9 @@ impl Coded {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("clip");
         let source = format!("testsrc2=size={size}:rate=25");
-        let (encoder, option, mark): (_, _, &[u8]) = match codec {
-            "h264" => ("libx264", "-x264-params", &[0, 0, 0, 1, 9]),
-            _ => ("libx265", "-x265-params", &[0, 0, 0, 1, 0x46]),
+        let (encoder, option) = match codec {
+            "h264" => ("libx264", "-x264-params"),
+            _ => ("libx265", "-x265-params"),
         };
         let count = frames.to_string();
         let out = path.to_string_lossy();
@@ -43,16 +43,42 @@ impl Coded {
             codec,
             &out,
         ]);
-        let bytes = std::fs::read(&path).expect("the clip");
+        let coded = Self::cut(codec, &std::fs::read(&path).expect("the clip"));
+        assert_eq!(coded.pictures.len(), frames, "pictures of {codec} {size}");
+        coded
+    }
+
+    /// The pictures of a file, coded with access unit delimiters.
+    #[must_use]
+    pub fn read(codec: &'static str, file: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("clip");
+        ffmpeg(&[
+            "-i",
+            file,
+            "-c",
+            "copy",
+            "-f",
+            codec,
+            &path.to_string_lossy(),
+        ]);
+        Self::cut(codec, &std::fs::read(&path).expect("the clip"))
+    }
+
+    /// Cuts before each access unit delimiter.
+    fn cut(codec: &'static str, bytes: &[u8]) -> Self {
+        let mark: &[u8] = match codec {
+            "h264" => &[0, 0, 0, 1, 9],
+            _ => &[0, 0, 0, 1, 0x46],
+        };
         let starts: Vec<usize> = (0..bytes.len())
             .filter(|&at| bytes[at..].starts_with(mark))
             .chain([bytes.len()])
             .collect();
-        let pictures: Vec<Vec<u8>> = starts
+        let pictures = starts
             .windows(2)
             .map(|pair| bytes[pair[0]..pair[1]].to_vec())
             .collect();
-        assert_eq!(pictures.len(), frames, "pictures of {codec} {size}");
         Self { codec, pictures }
     }
 }

@@ -212,16 +212,15 @@ impl Run {
         pids
     }
 
-    /// Memory of its own that a node, which must be running, holds in MiB: what it shares with others (dora's
-    /// samples, libraries) is not counted.
+    /// Resident memory of a node, which must be running, in MiB.
     #[must_use]
     pub fn resident(&self, program: &str) -> f64 {
         let pids = self.pids(program);
         assert_eq!(pids.len(), 1, "{program} runs once: {pids:?}");
         let status = std::fs::read_to_string(format!("/proc/{}/status", pids[0])).expect("status");
-        let kib = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = kib.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-        kib.expect("RssAnon") / 1024.0
+        kib.expect("VmRSS") / 1024.0
     }
 
     /// kill -9 on a node, which must be running.

@@ -52,6 +52,9 @@ struct Buffer {
     measured: (Instant, Load),
 }
 
+#[global_allocator]
+static ALLOCATOR: tracklens_node::Allocator = tracklens_node::Allocator;
+
 fn main() -> ExitCode {
     tracklens_node::run::<Buffer>()
 }

@@ -53,6 +53,9 @@ struct Ingest {
     leaving: Vec<(StreamId, Epoch, Ticket)>,
 }
 
+#[global_allocator]
+static ALLOCATOR: tracklens_node::Allocator = tracklens_node::Allocator;
+
 fn main() -> ExitCode {
     tracklens_node::run::<Ingest>()
 }

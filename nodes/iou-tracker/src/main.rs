@@ -38,6 +38,9 @@ struct IouTracker {
     pairing: Option<Pairing>,
 }
 
+#[global_allocator]
+static ALLOCATOR: tracklens_node::Allocator = tracklens_node::Allocator;
+
 fn main() -> ExitCode {
     tracklens_node::run::<IouTracker>()
 }

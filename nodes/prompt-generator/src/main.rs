@@ -44,6 +44,9 @@ struct PromptGenerator {
     streams: HashMap<StreamId, Prompter>,
 }
 
+#[global_allocator]
+static ALLOCATOR: tracklens_node::Allocator = tracklens_node::Allocator;
+
 fn main() -> ExitCode {
     tracklens_node::run::<PromptGenerator>()
 }

@@ -141,6 +141,9 @@ struct Sam2Tracker {
     failing: bool,
 }
 
+#[global_allocator]
+static ALLOCATOR: tracklens_node::Allocator = tracklens_node::Allocator;
+
 fn main() -> ExitCode {
     tracklens_node::run::<Sam2Tracker>()
 }

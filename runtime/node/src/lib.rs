@@ -25,6 +25,10 @@ pub mod settings;
 mod streams;
 mod wire;
 
+/// The allocator of nodes in which many small things come and go with every stream: the system's
+/// never gives back the holes they leave. (Not of the decoder: FFmpeg has the system's anyway.)
+pub use mimalloc::MiMalloc as Allocator;
+
 pub use backoff::Backoff;
 pub use context::{Context, Outputs, Waker};
 pub use event_loop::{run, run_with};
