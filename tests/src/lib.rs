@@ -12,7 +12,7 @@ mod rtsp;
 mod run;
 mod sender;
 
-pub use broker::{Broker, free_port};
+pub use broker::{Broker, free_port, free_ports};
 pub use browser::look;
 pub use clips::{Clip, clip, clips, ffmpeg, frame_count};
 pub use coded::Coded;
