@@ -12,6 +12,16 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
+/// The first of so many ports in a row that are free, low enough for METRICS_PORT.
+#[must_use]
+pub fn free_ports(count: u16) -> u16 {
+    let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    (0..100)
+        .map(|_| free_port())
+        .find(|first| *first < 65_000 - count && (*first..*first + count).all(free))
+        .expect("free ports in a row")
+}
+
 /// A broker, running or not.
 #[derive(Debug)]
 pub struct Broker {

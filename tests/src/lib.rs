@@ -7,15 +7,17 @@ mod broker;
 mod browser;
 mod clips;
 mod coded;
+mod machines;
 mod output;
 mod rtsp;
 mod run;
 mod sender;
 
-pub use broker::{Broker, free_port};
+pub use broker::{Broker, free_port, free_ports};
 pub use browser::look;
 pub use clips::{Clip, clip, clips, ffmpeg, frame_count};
 pub use coded::Coded;
+pub use machines::Machines;
 pub use output::{Output, Row};
 pub use rtsp::RtspServer;
 pub use run::{Graph, Run, dora};

@@ -15,6 +15,8 @@ use tracklens_schemas::{
     TracksStatus, prompts, tracks,
 };
 
+/// Objects on the last frame of a stream (gauge; `stream_id`).
+const ACTIVE: &str = "video_processor_active_tracks";
 /// Track ids of one run of the node: a restarted one goes on with the next million.
 const IDS_PER_RUN_BITS: u32 = 20;
 
@@ -317,6 +319,8 @@ fn follow(follower: &mut Follower, ctx: &mut Context<Rows>, frames: &[Frame<'_>]
         }
     };
     for ((header, image, _), rows) in frames.iter().zip(found) {
+        let stream = header.id.stream.to_string();
+        metrics::gauge!(ACTIVE, "stream_id" => stream).set(rows.len() as f64);
         let info = TracksInfo {
             status,
             processing_ms,

@@ -24,6 +24,8 @@ pub enum Command {
     Config(ConfigArguments),
     /// Run a graph and watch it
     Run(RunArguments),
+    /// List the streams of a running TrackLens
+    Streams(StreamsArguments),
     /// Draw tracks on their video
     Render(RenderArguments),
     /// Print a table of the tracks in a file
@@ -76,6 +78,32 @@ pub struct RunArguments {
     /// Newest frame wins, instead of every frame once
     #[arg(long)]
     pub live: bool,
+}
+
+/// `tracklens streams`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "\
+Examples:
+  tracklens streams
+  tracklens streams --watch
+  tracklens streams --json | jq '.streams[] | select(.state == \"stale\")'
+
+Asks the metrics of the nodes on this machine: METRICS_PORT and the hundred ports from there on.
+
+Exit code: 0 where a node answers, 1 where none does.")]
+pub struct StreamsArguments {
+    /// Look again every second, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// JSON; with --watch one line a second
+    #[arg(long)]
+    pub json: bool,
+    /// Closed streams, too, as long as the nodes remember them
+    #[arg(long)]
+    pub all: bool,
+    /// Where rows of ten metrics ports begin [default: METRICS_PORT and the nine rows above it]
+    #[arg(long, value_delimiter = ',', value_name = "PORTS")]
+    pub ports: Vec<u16>,
 }
 
 /// `tracklens render`.

@@ -13,6 +13,7 @@ mod project;
 mod render;
 mod run;
 mod sources;
+mod streams;
 mod summary;
 mod tracks;
 mod watch;
@@ -31,6 +32,7 @@ pub fn carry_out(arguments: Arguments, out: &mut dyn Write) -> ExitCode {
         Command::Config(arguments) => config::config(&arguments, out),
         Command::Run(arguments) => run::run(&arguments, out),
         Command::Render(arguments) => render::render(&arguments, out),
+        Command::Streams(arguments) => streams::streams(&arguments, out),
         Command::Tracks(arguments) => tracks::tracks(&arguments, out),
         Command::Models(command) => models::models(&command, out),
         Command::Eval(arguments) => eval::eval(&arguments, out),

@@ -479,6 +479,9 @@ impl<N: Node> Shell<N> {
                 "stream {}", change.event.as_str()
             );
             self.node.stream(&mut self.ctx, &change)?;
+            if let Some(state) = metrics::state_after(change.event) {
+                metrics::stream_state(&change.stream, state);
+            }
             let header = Header {
                 id: FrameId {
                     stream: change.stream,
@@ -655,9 +658,13 @@ impl<N: Node> Shell<N> {
             .collect();
         silent.iter().try_for_each(|input| self.hello(input))?;
         let now = Instant::now();
-        for (stream, age) in self.streams.ages(now) {
+        metrics::system(N::NAME);
+        for (stream, age, stale) in self.streams.ages(now) {
             ::metrics::gauge!(metrics::STREAM_DURATION, "stream_id" => stream.to_string())
                 .set(age.as_secs_f64());
+            let state = [metrics::State::Open, metrics::State::Stale][usize::from(stale)];
+            metrics::stream_state(stream, state);
+            ::metrics::gauge!(metrics::ACTIVE_STREAMS).set(self.streams.len() as f64);
         }
         let changes = self.streams.due(now, seen(&self.ctx));
         self.apply(changes)?;

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use metrics_util::MetricKindMask;
+use tracklens_schemas::{StreamEventKind, StreamId};
 
 /// Open streams (gauge).
 pub const ACTIVE_STREAMS: &str = "video_processor_active_streams";
 /// Seconds since a stream was opened (gauge; `stream_id`).
 pub const STREAM_DURATION: &str = "video_processor_stream_duration_seconds";
+/// What a node thinks of a stream (gauge, [`State`]; `stream_id`).
+pub const STREAM_STATE: &str = "video_processor_stream_state";
 /// Frames by what became of them (counter; `stream_id`, `status`).
 pub const FRAMES: &str = "video_processor_frames_total";
 /// Time spent on a frame (histogram; `operation`).
@@ -44,6 +47,63 @@ const OFFSETS: [(&str, u16); 10] = [
     ("replayer", 9),
 ];
 
+/// The state of a stream at a node, as [`STREAM_STATE`] tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has ended here; its series go after a while.
+    Closed,
+    /// Frames come.
+    Open,
+    /// No frames for STREAM_STALE_TIMEOUT_SECONDS.
+    Stale,
+}
+
+impl State {
+    /// The gauge's value.
+    #[must_use]
+    pub fn value(self) -> f64 {
+        match self {
+            Self::Closed => 0.0,
+            Self::Open => 1.0,
+            Self::Stale => 2.0,
+        }
+    }
+
+    /// The state that a value stands for.
+    #[must_use]
+    pub fn of(value: f64) -> Option<Self> {
+        [Self::Closed, Self::Open, Self::Stale]
+            .into_iter()
+            .find(|state| state.value() == value)
+    }
+}
+
+/// Tells the state of a stream; once a tick at least, since series that rest are dropped.
+pub(crate) fn stream_state(stream: &StreamId, state: State) {
+    metrics::gauge!(STREAM_STATE, "stream_id" => stream.to_string()).set(state.value());
+}
+
+/// The state that an event leaves a stream in, where it tells one.
+pub(crate) fn state_after(event: StreamEventKind) -> Option<State> {
+    match event {
+        StreamEventKind::Opened | StreamEventKind::Active => Some(State::Open),
+        StreamEventKind::Stale => Some(State::Stale),
+        StreamEventKind::Closed => Some(State::Closed),
+        StreamEventKind::Closing | StreamEventKind::Error | StreamEventKind::Exhausted => None,
+    }
+}
+
+/// Says again who this is, since series that rest are dropped.
+pub(crate) fn system(node: &'static str) {
+    metrics::gauge!(SYSTEM, "node" => node, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+/// Offsets that are in use, and so the distance at which a second instance's ports are free.
+#[must_use]
+pub fn ports_in_a_row() -> u16 {
+    OFFSETS.len() as u16
+}
+
 /// The port of a node's endpoint.
 #[must_use]
 pub fn port(first: u16, node: &str) -> u16 {
@@ -66,12 +126,32 @@ pub(crate) fn serve(first_port: u16, node: &'static str, forget_after: Duration)
     match started {
         Ok(()) => {
             tracing::info!(%address, "metrics endpoint");
-            metrics::gauge!(SYSTEM, "node" => node, "version" => env!("CARGO_PKG_VERSION"))
-                .set(1.0);
+            system(node);
         }
         Err(error) => tracing::warn!(
             %address, %error,
             "no metrics endpoint; set METRICS_PORT to a free port, or METRICS_ENABLED=false"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_and_their_values_stand_for_each_other() {
+        for state in [State::Closed, State::Open, State::Stale] {
+            assert_eq!(State::of(state.value()), Some(state));
+        }
+        assert_eq!(State::of(1.5), None);
+    }
+
+    #[test]
+    fn every_node_has_a_port_of_its_own_in_one_row() {
+        for (place, (node, offset)) in OFFSETS.iter().enumerate() {
+            assert_eq!(usize::from(*offset), place, "{node}");
+            assert_eq!(port(9090, node), 9090 + offset);
+        }
     }
 }

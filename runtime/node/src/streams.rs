@@ -87,11 +87,12 @@ impl StreamTable {
         self.open.is_empty()
     }
 
-    /// How long each open stream has been open.
-    pub fn ages(&self, now: Instant) -> impl Iterator<Item = (&StreamId, Duration)> {
-        self.open
-            .iter()
-            .map(move |(id, stream)| (id, now.duration_since(stream.opened_at)))
+    /// How long each open stream has been open, and whether it is stale.
+    pub fn ages(&self, now: Instant) -> impl Iterator<Item = (&StreamId, Duration, bool)> {
+        self.open.iter().map(move |(id, stream)| {
+            let age = now.duration_since(stream.opened_at);
+            (id, age, stream.stale)
+        })
     }
 
     /// Whether this epoch of the stream is over.
@@ -341,6 +342,11 @@ mod tests {
         table.frame(&id(0, 0), now);
         let at = |seconds| now + Duration::from_secs(seconds);
         assert_eq!(kinds(&table.due(at(2), |_| None)), [StreamEventKind::Stale]);
+        let ages: Vec<_> = table
+            .ages(at(2))
+            .map(|(_, age, stale)| (age, stale))
+            .collect();
+        assert_eq!(ages, [(Duration::from_secs(2), true)]);
         assert!(table.due(at(2), |_| None).is_empty());
         assert_eq!(
             kinds(&table.frame(&id(0, 1), at(2))),

@@ -1,15 +1,11 @@
 //! A node's metrics, asked for while a graph runs.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::net::{Ipv4Addr, TcpListener};
 
 use tracklens_node::metrics::port;
 
 use super::graph::Graph;
-
-/// The node answers from its own memory; it is at hand, or gone.
-const TIMEOUT: Duration = Duration::from_millis(500);
+use crate::streams::exposition::fetch;
 
 /// The metrics of a node.
 #[derive(Debug)]
@@ -30,15 +26,7 @@ impl Endpoint {
 
     /// The page that the node serves now; `None` where it does not answer.
     pub(crate) fn page(&self) -> Option<String> {
-        let address = (Ipv4Addr::LOCALHOST, self.port).into();
-        let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).ok()?;
-        stream.set_read_timeout(Some(TIMEOUT)).ok()?;
-        stream
-            .write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-            .ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        Some(text)
+        fetch(self.port)
     }
 }
 
