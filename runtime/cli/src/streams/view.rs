@@ -164,18 +164,12 @@ fn of<'a>(node: &'a Node, id: &'a str) -> impl Iterator<Item = &'a Sample> {
 }
 
 fn values<'a>(nodes: &[&'a Node], id: &'a str, name: &'a str) -> impl Iterator<Item = f64> {
-    let samples = nodes
-        .to_vec()
-        .into_iter()
-        .flat_map(move |node| of(node, id));
+    let samples = nodes.iter().copied().flat_map(move |node| of(node, id));
     samples.filter(move |s| s.name == name).map(|s| s.value)
 }
 
 fn frames<'a>(nodes: &[&'a Node], id: &'a str, status: &'a str) -> impl Iterator<Item = f64> {
-    let samples = nodes
-        .to_vec()
-        .into_iter()
-        .flat_map(move |node| of(node, id));
+    let samples = nodes.iter().copied().flat_map(move |node| of(node, id));
     samples
         .filter(move |s| s.name == FRAMES && s.label("status") == Some(status))
         .map(|s| s.value)
