@@ -1,5 +1,6 @@
 //! Running a graph with the real dora CLI, in an output folder of its own.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +18,7 @@ pub struct Graph {
     file: PathBuf,
     sources: String,
     environment: Vec<(String, String)>,
+    recording: Option<(String, PathBuf)>,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -35,6 +37,7 @@ impl Graph {
             file,
             sources: String::new(),
             environment: Vec::new(),
+            recording: None,
             _folder: None,
         }
     }
@@ -77,6 +80,14 @@ impl Graph {
         self
     }
 
+    /// Has `dora record` run the graph: messages of these topics (`node/output`, separated by commas)
+    /// go into a file.
+    #[must_use]
+    pub fn record(mut self, topics: &str, file: impl Into<PathBuf>) -> Self {
+        self.recording = Some((topics.into(), file.into()));
+        self
+    }
+
     /// Starts the graph.
     #[must_use]
     pub fn start(self) -> Run {
@@ -86,9 +97,17 @@ impl Graph {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = File::create(folder.path().join("run.log")).expect("run.log");
         let mut command = Command::new(dora());
+        match &self.recording {
+            None => command.arg("run").arg(&self.file),
+            Some((topics, file)) => command
+                .arg("record")
+                .arg(&self.file)
+                .args(["--topics", topics])
+                .arg("--output")
+                .arg(file)
+                .env("PATH", path_with_nodes()),
+        };
         command
-            .arg("run")
-            .arg(&self.file)
             .current_dir(root())
             .env("OUT_DIR", folder.path())
             .env("METRICS_ENABLED", "false")
@@ -116,6 +135,14 @@ impl Graph {
         assert!(status.success(), "{status}: {}", run.log());
         run.into_output()
     }
+}
+
+/// The PATH, with our nodes first: `dora record` looks for its node there.
+fn path_with_nodes() -> OsString {
+    let before = std::env::var_os("PATH").unwrap_or_default();
+    let own = root().join("target/release");
+    let folders = std::iter::once(own).chain(std::env::split_paths(&before));
+    std::env::join_paths(folders).expect("no folder has a colon")
 }
 
 /// The dora command: the one that `make setup` installed, or the one on the PATH.

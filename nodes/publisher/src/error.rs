@@ -79,6 +79,12 @@ pub enum SinkError {
         /// What is wrong with it, without the URL.
         reason: String,
     },
+    /// The sink `rerun` is not in this build.
+    #[error(
+        "SINKS has `rerun`, which this publisher was built without: build it with `cargo build --release \
+         --workspace --features tracklens-publisher/rerun`, or take `rerun` out of SINKS"
+    )]
+    NoRerun,
     /// A thread cannot be started.
     #[error("no thread for the sink {sink}: {source}")]
     Thread {

@@ -18,6 +18,8 @@ mod page;
 mod pairing;
 mod publisher;
 mod row_file;
+#[cfg(feature = "rerun")]
+mod rrd;
 mod sink;
 mod summary;
 mod track_count;
@@ -35,6 +37,8 @@ pub use overlay::Overlay;
 pub use page::Page;
 pub use publisher::{LiveOptions, Options, Publisher};
 pub use row_file::{Disk, RowFile};
+#[cfg(feature = "rerun")]
+pub use rrd::Rrd;
 pub use sink::{Sink, SinkFile, SinkKind};
 pub use summary::{
     RunState, SinkSummary, SourceInfo, StreamState, StreamSummary, Summary, SummaryFile,

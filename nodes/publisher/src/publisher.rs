@@ -324,10 +324,9 @@ impl Guarded {
     fn settle<T>(&mut self, stream: &StreamId, result: Result<T, SinkError>) -> Option<T> {
         match result {
             Ok(value) => {
-                // A video that failed takes frames without writing them: it has not recovered. On a
-                // disk that is nearly full, a small write may work between two that do not.
+                // On a disk that is nearly full, a small write may work between two that do not.
                 let steady = self.last_failure.is_some_and(|at| at.elapsed() >= STEADY);
-                if self.error.is_some() && steady && !self.sink.wants_frames() {
+                if self.error.is_some() && steady && self.sink.recovers() {
                     self.error = None;
                     tracing::info!(sink = self.sink.name(), stream_id = %stream, "sink works again");
                 }
@@ -427,6 +426,10 @@ fn open(
             Some(live) => Box::new(Feed::new(Arc::clone(live))),
             None => return Ok(None),
         },
+        #[cfg(feature = "rerun")]
+        SinkKind::Rerun => Box::new(crate::Rrd::new(folder, *resume)),
+        #[cfg(not(feature = "rerun"))]
+        SinkKind::Rerun => return Err(SinkError::NoRerun),
         SinkKind::None => return Ok(None),
     }))
 }
@@ -495,6 +498,18 @@ mod tests {
             .filter_map(|s| s.path)
             .collect();
         assert_eq!(files, [Path::new("mot-cam.txt"), Path::new("tracks.jsonl")]);
+    }
+
+    #[cfg(not(feature = "rerun"))]
+    #[test]
+    fn a_sink_that_is_not_built_in_is_refused_with_how_to_build_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = Publisher::new(&options(folder.path(), &[SinkKind::Rerun]));
+        let text = refused.err().unwrap().to_string();
+        assert!(
+            text.contains("--features tracklens-publisher/rerun"),
+            "{text}"
+        );
     }
 
     #[test]

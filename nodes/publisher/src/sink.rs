@@ -41,6 +41,12 @@ pub trait Sink {
         false
     }
 
+    /// Whether the sink works again once calls succeed after one that failed. A video does not: after
+    /// an error it takes frames without writing them.
+    fn recovers(&self) -> bool {
+        !self.wants_frames()
+    }
+
     /// A frame; its pixels are lent for the call.
     ///
     /// # Errors
@@ -137,6 +143,8 @@ pub enum SinkKind {
     Websocket,
     /// The live page.
     Page,
+    /// `tracklens.rrd`, where the feature `rerun` is built in.
+    Rerun,
     /// Nothing: frames and tracks are counted.
     None,
 }

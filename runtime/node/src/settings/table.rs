@@ -756,11 +756,12 @@ pub static TABLE: &[Setting] = &[
             "amqp",
             "websocket",
             "page",
+            "rerun",
             "none",
         ]),
         All("jsonl"),
         PUBLISHER,
-        "jsonl: tracks.jsonl; mot: MOTChallenge text; coco: COCO JSON; overlay: video with masks; amqp: rows to a broker; websocket: rows to who connects; page: the live page; none: only count",
+        "jsonl: tracks.jsonl; mot: MOTChallenge text; coco: COCO JSON; overlay: video with masks; amqp: rows to a broker; websocket: rows to who connects; page: the live page; rerun: a recording for the Rerun viewer, where it is built in; none: only count",
     ),
     row(
         "JSONL_MAX_MB",

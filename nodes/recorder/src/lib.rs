@@ -1,0 +1,15 @@
+//! The node that `dora record` adds to a graph: every message of the recorded topics goes into a
+//! `.drec` file, and what could not be kept is counted and named.
+//!
+//! [`Recording`] is the file and its account, [`Topics`] are the recorded outputs, and [`event`] turns a
+//! message into the bytes that `dora replay` expects. `main.rs` joins them to the dataflow.
+
+mod error;
+mod event;
+mod recording;
+mod topics;
+
+pub use error::RecordError;
+pub use event::event;
+pub use recording::{Loss, Recording, Report};
+pub use topics::{Topic, Topics};
