@@ -30,7 +30,7 @@ fn nano_follows_objects_and_twice_alike() {
 }
 
 #[test]
-fn every_strategy_finds_alike_twice() {
+fn every_strategy_and_the_memory_tree_find_alike_twice() {
     let Some(clip) = clip("bikes.mp4") else {
         return;
     };
@@ -38,10 +38,17 @@ fn every_strategy_finds_alike_twice() {
     let short = folder.path().join("short.mp4");
     let (from, to) = (clip.display().to_string(), short.display().to_string());
     ffmpeg(&["-i", &from, "-frames:v", "45", "-an", &to]);
-    for strategy in ["grid", "motion", "saliency"] {
+    let ways = [
+        ("grid", "1"),
+        ("motion", "1"),
+        ("saliency", "1"),
+        ("hybrid", "3"),
+    ];
+    for (strategy, branches) in ways {
         let run = || {
             graph()
                 .env("SAM2_PROMPT_STRATEGY", strategy)
+                .env("MEMORY_TREE_BRANCHES", branches)
                 .env("GRID_PROMPT_DENSITY", "8")
                 .source("bikes", &short)
                 .run()
