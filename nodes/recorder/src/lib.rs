@@ -2,14 +2,16 @@
 //! `.drec` file, and what could not be kept is counted and named.
 //!
 //! [`Recording`] is the file and its account, [`Topics`] are the recorded outputs, and [`event`] turns a
-//! message into the bytes that `dora replay` expects. `main.rs` joins them to the dataflow.
+//! message into the bytes that `dora replay` expects. [`Gaps`] finds frames that never came. `main.rs` joins them to the dataflow.
 
 mod error;
 mod event;
+mod gaps;
 mod recording;
 mod topics;
 
 pub use error::RecordError;
 pub use event::event;
+pub use gaps::Gaps;
 pub use recording::{Loss, Recording, Report};
 pub use topics::{Topic, Topics};

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dora_node_api::{DoraNode, Event, EventStream, StopCause};
-use dora_record_node::{Loss, Recording, Topics, event};
+use dora_record_node::{Gaps, Loss, Recording, Topics, event};
 use eyre::{Context, eyre};
 
 fn main() -> ExitCode {
@@ -41,6 +41,7 @@ fn run() -> eyre::Result<()> {
     let mut recorder = Recorder {
         recording,
         topics,
+        gaps: Gaps::default(),
         failing: false,
     };
     let ended = recorder.record(events);
@@ -69,6 +70,7 @@ fn now() -> u64 {
 struct Recorder {
     recording: Recording<File>,
     topics: Topics,
+    gaps: Gaps,
     /// Whether the last record could not be written.
     failing: bool,
 }
@@ -99,10 +101,15 @@ impl Recorder {
         let Some(topic) = self.topics.get(id.as_str()) else {
             return;
         };
+        let name = topic.to_string();
+        let missing = self.gaps.before(&name, &topic.output, &metadata);
+        if missing > 0 {
+            self.recording.lost(&name, Loss::Undelivered, missing);
+        }
         let written = match event(topic, metadata, &data) {
             Ok(bytes) => self.recording.append(topic, bytes, now()),
             Err(error) => {
-                self.recording.lost(&topic.to_string(), Loss::Unreadable, 1);
+                self.recording.lost(&name, Loss::Unreadable, 1);
                 Err(error)
             }
         };

@@ -25,6 +25,8 @@ pub enum Loss {
     Disk,
     /// It could not be encoded.
     Unreadable,
+    /// Its frame's number is missing among those that came.
+    Undelivered,
 }
 
 impl fmt::Display for Loss {
@@ -34,6 +36,9 @@ impl fmt::Display for Loss {
             Self::TooLarge => "larger than a record may be (64 MiB)",
             Self::Disk => "not taken by the disk",
             Self::Unreadable => "not to be encoded",
+            Self::Undelivered => {
+                "not delivered (dropped before, in a live graph; else lost by dora)"
+            }
         })
     }
 }
