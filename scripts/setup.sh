@@ -127,7 +127,17 @@ make_venv() {
     stamp venv venv
 }
 
+# `dora record` and `dora replay` look for their nodes on the PATH.
+link_nodes() {
+    local node
+    mkdir -p "$tools/bin"
+    for node in dora-record-node dora-replay-node; do
+        ln -sfn "../../target/release/$node" "$tools/bin/$node"
+    done
+}
+
 install_dora() {
+    link_nodes
     [ -x "$tools/bin/dora" ] && stamped dora "$DORA_VERSION" && return
     make_venv
     say "installing the dora CLI $DORA_VERSION into .tools"

@@ -2,16 +2,22 @@
 //! `.drec` file, and what could not be kept is counted and named.
 //!
 //! [`Recording`] is the file and its account, [`Topics`] are the recorded outputs, and [`event`] turns a
-//! message into the bytes that `dora replay` expects. [`Gaps`] finds frames that never came. `main.rs` joins them to the dataflow.
+//! message into the bytes that `dora replay` expects. [`Receipts`] make the recorder a consumer that is
+//! waited for where nothing may be lost, and [`Gaps`] finds frames that never came. `main.rs` joins them
+//! to the dataflow.
 
+mod descriptor;
 mod error;
 mod event;
 mod gaps;
+mod receipts;
 mod recording;
 mod topics;
 
+pub use descriptor::absolute_paths;
 pub use error::RecordError;
 pub use event::event;
 pub use gaps::Gaps;
+pub use receipts::Receipts;
 pub use recording::{Loss, Recording, Report};
 pub use topics::{Topic, Topics};

@@ -21,7 +21,8 @@ impl std::fmt::Display for Topic {
     }
 }
 
-/// The outputs that are recorded.
+/// The outputs that are recorded. Credit is not: it is of the moment, and a node that had sent nothing
+/// else would be replaced by a replay of nothing.
 #[derive(Clone, Debug)]
 pub struct Topics(BTreeMap<String, Topic>);
 
@@ -43,7 +44,14 @@ impl Topics {
                 None => Err(RecordError::Topic { input, found }),
             }
         });
-        topics.collect::<Result<_, _>>().map(Self)
+        let mut topics: BTreeMap<String, Topic> = topics.collect::<Result<_, _>>()?;
+        topics.retain(|_, topic| !topic.output.as_str().starts_with("credit_"));
+        Ok(Self(topics))
+    }
+
+    /// All of them, by input.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Topic)> {
+        self.0.iter().map(|(input, topic)| (input.as_str(), topic))
     }
 
     /// What comes in by this input.
@@ -64,6 +72,8 @@ mod tests {
         let topic = topics.get("tracker___tracks").unwrap();
         assert_eq!(topic.to_string(), "tracker/tracks");
         assert!(topics.get("tracks").is_none());
+        let credit = r#"{"a": "buffer/frames", "b": "buffer/credit_frames"}"#;
+        assert_eq!(Topics::parse(credit).unwrap().iter().count(), 1);
         for wrong in ["", "[]", r#"{"a": 1}"#] {
             let error = Topics::parse(wrong).unwrap_err().to_string();
             assert!(error.starts_with("DORA_RECORD_TOPICS="), "{error}");

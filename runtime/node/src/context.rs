@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use dora_node_api::dora_core::config::DataId;
 use dora_node_api::futures::channel::mpsc;
-use dora_node_api::{DoraArray, DoraNode, MetadataParameters};
+use dora_node_api::{DoraArray, DoraNode, MetadataParameters, Parameter};
 use tracklens_schemas::arrow::array::ArrayRef;
 use tracklens_schemas::{
     Credit, Epoch, FrameId, Header, ImageInfo, Metadata, StreamEvent, StreamEventKind, StreamId,
@@ -110,6 +110,23 @@ impl Outputs {
         self.array(output, wire::to_dora(&metadata), rows)
     }
 
+    /// Sends a message with the metadata it has, as when it was first sent.
+    ///
+    /// # Errors
+    /// Where dora refuses the message.
+    pub fn repeat(
+        &mut self,
+        output: &str,
+        mut parameters: MetadataParameters,
+        array: ArrayRef,
+    ) -> eyre::Result<()> {
+        parameters.remove(keys::START);
+        if self.start {
+            parameters.insert(keys::START.into(), Parameter::Bool(true));
+        }
+        self.array(output, parameters, array)
+    }
+
     fn mark(&self, metadata: &mut Metadata) {
         if self.start {
             metadata.insert(keys::START, Value::Bool(true));
@@ -149,6 +166,17 @@ impl Outputs {
         let rows = stream_events::encode(std::slice::from_ref(event));
         self.array("stream_events", wire::to_dora(&metadata), rows)
     }
+}
+
+/// Gives credit for an input of a node that has no event loop of ours.
+///
+/// # Errors
+/// Where dora refuses the message.
+pub fn send_credit(node: &mut DoraNode, input: &str, credit: &Credit) -> eyre::Result<()> {
+    let (array, metadata) = credit.encode();
+    let output = DataId::from(credit_output(input));
+    node.send_output(output, wire::to_dora(&metadata), DoraArray::from(array))?;
+    Ok(())
 }
 
 /// The output on which an input is acknowledged.

@@ -23,6 +23,7 @@ use crate::load::LoadMeter;
 use crate::outbox::{Outbox, Policy};
 use crate::settings::{self, Resolved};
 use crate::streams::{LifeCycle, StreamChange, StreamTable};
+use crate::wiring::{Connected, Informal, Wiring};
 use crate::{BadMessage, Message, Node, Work, logging, metrics, wire};
 
 /// How often time-outs are looked at while nothing happens.
@@ -63,21 +64,36 @@ pub fn run<N: Node>() -> ExitCode {
         crate::help::print::<N>();
         return ExitCode::SUCCESS;
     }
+    run_wired::<N>(|_| Ok(()))
+}
+
+/// The `main` of a node that adds edges to those that the graph declares.
+pub fn run_wired<N: Node>(wire: impl FnOnce(&mut Wiring) -> eyre::Result<()>) -> ExitCode {
     logging::start();
-    // The connection comes first: an output that is slow to appear stays on dora's slow path.
-    let started = DoraNode::init_from_env_force().wrap_err(
-        "this is a node of a dora dataflow: start it with `dora run graphs/file.yml` \
-         (`--help` lists its settings)",
-    );
-    let result = started
-        .and_then(|(node, events)| run_with::<N>(node, events, |name| std::env::var(name).ok()));
-    match result {
+    match connect(wire).and_then(|(node, events, informal)| {
+        start::<N>(node, events, informal, |name| std::env::var(name).ok())
+    }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(node = N::NAME, "{error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The connection comes first: an output that is slow to appear stays on dora's slow path.
+fn connect(wire: impl FnOnce(&mut Wiring) -> eyre::Result<()>) -> eyre::Result<Connected> {
+    let Some(mut wiring) = Wiring::from_env()? else {
+        let (node, events) = DoraNode::init_from_env_force().wrap_err(
+            "this is a node of a dora dataflow: start it with `dora run graphs/file.yml` \
+             (`--help` lists its settings)",
+        )?;
+        return Ok((node, events, BTreeSet::new()));
+    };
+    let flow_mode = std::env::var("FLOW_MODE").ok();
+    wiring.listen_to_recorder(flow_mode.as_deref())?;
+    wire(&mut wiring)?;
+    wiring.connect_informal()
 }
 
 /// Runs a node on a given connection and environment, to its end.
@@ -89,13 +105,22 @@ pub fn run_with<N: Node>(
     events: EventStream,
     environment: impl Fn(&str) -> Option<String>,
 ) -> eyre::Result<()> {
+    start::<N>(node, events, BTreeSet::new(), environment)
+}
+
+fn start<N: Node>(
+    node: DoraNode,
+    events: EventStream,
+    informal: BTreeSet<String>,
+    environment: impl Fn(&str) -> Option<String>,
+) -> eyre::Result<()> {
     let mut names = SETTINGS.to_vec();
     names.extend(N::SETTINGS.iter().filter(|name| !SETTINGS.contains(name)));
     let resolved = settings::resolve(&names, environment)?;
     for warning in &resolved.warnings {
         tracing::warn!(node = N::NAME, "{warning}");
     }
-    let mut shell = Shell::<N>::new(node, events, &resolved)?;
+    let mut shell = Shell::<N>::new(node, events, informal, &resolved)?;
     shell.run()
 }
 
@@ -130,10 +155,17 @@ struct Shell<N: Node> {
     /// `stream_events*` inputs that have not said `exhausted`.
     open_sources: BTreeSet<String>,
     bad_messages: BTreeMap<String, u64>,
+    /// Consumers of whose end dora will not tell.
+    informal: Informal,
 }
 
 impl<N: Node> Shell<N> {
-    fn new(node: DoraNode, events: EventStream, resolved: &Resolved) -> eyre::Result<Self> {
+    fn new(
+        node: DoraNode,
+        events: EventStream,
+        informal: BTreeSet<String>,
+        resolved: &Resolved,
+    ) -> eyre::Result<Self> {
         let own: LoopSettings = resolved.typed()?;
         let config = node.node_config();
         let inputs: Vec<String> = config.inputs.keys().map(ToString::to_string).collect();
@@ -210,6 +242,7 @@ impl<N: Node> Shell<N> {
             last_tick: Instant::now(),
             open_sources,
             bad_messages: BTreeMap::new(),
+            informal: Informal::new(informal, Instant::now()),
         })
     }
 
@@ -513,6 +546,7 @@ impl<N: Node> Shell<N> {
     }
 
     fn credit(&mut self, consumer: &str, credit: &Credit) -> eyre::Result<()> {
+        self.informal.heard(consumer, Instant::now());
         let newcomer = self.ctx.outbox.credit(consumer, credit);
         if credit.consumed.is_some() {
             return Ok(());
@@ -658,6 +692,9 @@ impl<N: Node> Shell<N> {
             .collect();
         silent.iter().try_for_each(|input| self.hello(input))?;
         let now = Instant::now();
+        for consumer in self.informal.gone(now, self.ctx.words.exhausted) {
+            self.ctx.outbox.consumer_gone(&consumer);
+        }
         metrics::system(N::NAME);
         for (stream, age, stale) in self.streams.ages(now) {
             ::metrics::gauge!(metrics::STREAM_DURATION, "stream_id" => stream.to_string())

@@ -12,6 +12,7 @@
 mod backoff;
 mod context;
 mod event_loop;
+mod graph;
 mod help;
 mod inbox;
 mod last_words;
@@ -24,17 +25,20 @@ pub mod pairing;
 pub mod settings;
 mod streams;
 mod wire;
+mod wiring;
 
 /// The allocator of nodes in which many small things come and go with every stream: the system's
 /// never gives back the holes they leave. (Not of the decoder: FFmpeg has the system's anyway.)
 pub use mimalloc::MiMalloc as Allocator;
 
 pub use backoff::Backoff;
-pub use context::{Context, Outputs, Waker};
-pub use event_loop::{run, run_with};
+pub use context::{Context, Outputs, Waker, send_credit};
+pub use event_loop::{run, run_wired, run_with};
+pub use graph::{Edge, Graph};
 pub use inbox::{Arrival, Inbox};
 pub use load::Load;
 pub use node::{Node, Work};
 pub use outbox::{Outbox, Policy, Sending};
 pub use streams::{LifeCycle, StreamChange, StreamTable};
-pub use wire::{BadMessage, Message};
+pub use wire::{BadMessage, Message, header_of};
+pub use wiring::{RECORDER, Wiring};

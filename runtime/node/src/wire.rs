@@ -4,7 +4,7 @@ use std::fmt;
 
 use dora_node_api::{DoraArray, MetadataParameters, Parameter};
 use tracklens_schemas::arrow::array::{Array, ArrayRef, AsArray, types::UInt8Type};
-use tracklens_schemas::{Header, Image, ImageInfo, Metadata, SchemaError, Value};
+use tracklens_schemas::{FrameId, Header, Image, ImageInfo, Metadata, SchemaError, Value, keys};
 
 /// One message of a stream, as it came in.
 ///
@@ -107,6 +107,15 @@ pub(crate) fn to_dora(metadata: &Metadata) -> MetadataParameters {
             (key.to_string(), parameter)
         })
         .collect()
+}
+
+/// What a message is of, and whether its sender keeps nothing before it; `None` where it has no header
+/// of ours.
+#[must_use]
+pub fn header_of(parameters: &MetadataParameters) -> Option<(Header, bool)> {
+    let metadata = from_dora(parameters);
+    let header = Header::read(&metadata).ok()?;
+    Some((header, metadata.bool(keys::START).unwrap_or(false)))
 }
 
 /// The Arrow array inside dora's.
