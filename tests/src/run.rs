@@ -18,7 +18,8 @@ pub struct Graph {
     file: PathBuf,
     sources: String,
     environment: Vec<(String, String)>,
-    recording: Option<(String, PathBuf)>,
+    recording: Option<(Option<String>, PathBuf)>,
+    replay: Option<Vec<String>>,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -38,7 +39,17 @@ impl Graph {
             sources: String::new(),
             environment: Vec::new(),
             recording: None,
+            replay: None,
             _folder: None,
+        }
+    }
+
+    /// A recording, as `dora replay` plays it with these options.
+    #[must_use]
+    pub fn replay(recording: impl Into<PathBuf>, options: &[&str]) -> Self {
+        Self {
+            replay: Some(options.iter().map(ToString::to_string).collect()),
+            ..Self::at(recording.into())
         }
     }
 
@@ -84,8 +95,34 @@ impl Graph {
     /// go into a file.
     #[must_use]
     pub fn record(mut self, topics: &str, file: impl Into<PathBuf>) -> Self {
-        self.recording = Some((topics.into(), file.into()));
+        self.recording = Some((Some(topics.into()), file.into()));
         self
+    }
+
+    /// The same with everything that can be recorded.
+    #[must_use]
+    pub fn record_all(mut self, file: impl Into<PathBuf>) -> Self {
+        self.recording = Some((None, file.into()));
+        self
+    }
+
+    /// What dora is told.
+    fn arguments(&self) -> Vec<OsString> {
+        let file = OsString::from(&self.file);
+        if let Some(options) = &self.replay {
+            let options = options.iter().map(OsString::from);
+            return ["replay".into(), file].into_iter().chain(options).collect();
+        }
+        match &self.recording {
+            None => ["run".into(), file].into(),
+            Some((topics, recording)) => {
+                let output = ["--output".into(), recording.into()];
+                let topics = topics.iter().map(OsString::from);
+                let topics = topics.flat_map(|topics| ["--topics".into(), topics]);
+                let record = ["record".into(), file].into_iter();
+                record.chain(output).chain(topics).collect()
+            }
+        }
     }
 
     /// Starts the graph.
@@ -97,16 +134,9 @@ impl Graph {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let log = File::create(folder.path().join("run.log")).expect("run.log");
         let mut command = Command::new(dora());
-        match &self.recording {
-            None => command.arg("run").arg(&self.file),
-            Some((topics, file)) => command
-                .arg("record")
-                .arg(&self.file)
-                .args(["--topics", topics])
-                .arg("--output")
-                .arg(file)
-                .env("PATH", path_with_nodes()),
-        };
+        command
+            .args(self.arguments())
+            .env("PATH", path_with_nodes());
         command
             .current_dir(root())
             .env("OUT_DIR", folder.path())

@@ -39,13 +39,8 @@ pub enum RecordError {
         reason: String,
     },
     /// A message cannot be put into dora's form.
-    #[error("a message of {topic} cannot be encoded: {reason}")]
-    Encode {
-        /// The output.
-        topic: String,
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    Encode(#[from] tracklens_recording::EventError),
 }
 
 impl RecordError {

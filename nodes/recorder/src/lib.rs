@@ -1,14 +1,13 @@
 //! The node that `dora record` adds to a graph: every message of the recorded topics goes into a
 //! `.drec` file, and what could not be kept is counted and named.
 //!
-//! [`Recording`] is the file and its account, [`Topics`] are the recorded outputs, and [`event`] turns a
-//! message into the bytes that `dora replay` expects. [`Receipts`] make the recorder a consumer that is
+//! [`Recording`] is the file and its account, and [`Topics`] are the recorded
+//! outputs; `tracklens_recording` has the form of a record. [`Receipts`] make the recorder a consumer that is
 //! waited for where nothing may be lost, and [`Gaps`] finds frames that never came. `main.rs` joins them
 //! to the dataflow.
 
 mod descriptor;
 mod error;
-mod event;
 mod gaps;
 mod receipts;
 mod recording;
@@ -16,7 +15,6 @@ mod topics;
 
 pub use descriptor::absolute_paths;
 pub use error::RecordError;
-pub use event::event;
 pub use gaps::Gaps;
 pub use receipts::Receipts;
 pub use recording::{Loss, Recording, Report};

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dora_node_api::{DoraArray, DoraNode, Event, EventStream, Metadata, StopCause, TryRecvError};
-use dora_record_node::{Gaps, Loss, Receipts, Recording, Topic, Topics, absolute_paths, event};
+use dora_record_node::{Gaps, Loss, Receipts, Recording, Topic, Topics, absolute_paths};
 use eyre::{OptionExt, WrapErr, eyre};
 use tracklens_node::{Wiring, header_of, send_credit};
+use tracklens_recording::event;
 
 /// How often senders that have fallen silent are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -154,11 +155,13 @@ impl Recorder {
         if missing > 0 {
             self.recording.lost(&name, Loss::Undelivered, missing);
         }
-        let written = match event(topic, metadata, data) {
-            Ok(bytes) => self.recording.append(topic, bytes, now()),
+        let now = now();
+        let offset = self.recording.offset(now);
+        let written = match event(&topic.node, &topic.output, metadata, data, offset) {
+            Ok(bytes) => self.recording.append(topic, bytes, offset),
             Err(error) => {
                 self.recording.lost(&name, Loss::Unreadable, 1);
-                Err(error)
+                Err(error.into())
             }
         };
         let failed = written.is_err();

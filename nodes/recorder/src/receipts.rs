@@ -117,14 +117,15 @@ mod tests {
         assert_eq!(said(receipts.due(false, now)), [None], "hello");
         assert!(receipts.arrive("f", &frame(0), true, now));
         assert!(receipts.arrive("f", &frame(1), false, now));
-        assert_eq!(said(receipts.due(false, now)), [Some(1)]);
+        assert_eq!(said(receipts.due(true, now)), [Some(1)]);
         assert!(!receipts.arrive("f", &frame(3), false, now), "a gap");
         assert_eq!(said(receipts.due(false, now)), [Some(1), None]);
         assert!(!receipts.arrive("f", &frame(1), false, now), "again");
         assert!(receipts.arrive("f", &frame(2), false, now));
-        assert_eq!(said(receipts.due(false, now)), [Some(2)]);
+        assert!(receipts.arrive("f", &frame(3), false, now));
+        assert_eq!(said(receipts.due(false, now)), [Some(3)]);
         assert!(receipts.due(true, now).is_empty());
-        assert_eq!(said(receipts.due(true, now + IDLE)), [Some(2), None]);
+        assert_eq!(said(receipts.due(true, now + IDLE)), [Some(3), None]);
     }
 
     #[test]

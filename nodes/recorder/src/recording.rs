@@ -167,7 +167,13 @@ impl<D: Disk> Recording<D> {
         })
     }
 
-    /// Appends a message that came now, in nanoseconds since 1970.
+    /// The time in the recording of what comes now, in nanoseconds since 1970.
+    #[must_use]
+    pub fn offset(&self, now: u64) -> u64 {
+        now.saturating_sub(self.start_nanos)
+    }
+
+    /// Appends a message, with its time in the recording.
     ///
     /// # Errors
     /// Where the disk does not take it; it is counted, and the next may be tried.
@@ -175,12 +181,12 @@ impl<D: Disk> Recording<D> {
         &mut self,
         topic: &Topic,
         event_bytes: Vec<u8>,
-        now: u64,
+        offset: u64,
     ) -> Result<(), RecordError> {
         let entry = RecordEntry {
             node_id: topic.node.to_string(),
             output_id: topic.output.to_string(),
-            timestamp_offset_nanos: now.saturating_sub(self.start_nanos),
+            timestamp_offset_nanos: offset,
             event_bytes,
         };
         let written = match self.writer.write_entry_skip_oversized(&entry) {
@@ -290,7 +296,8 @@ mod tests {
         let path = folder.path().join("a.drec");
         let mut recording = Recording::create(&path, "nodes: []", Uuid::nil(), 1000).unwrap();
         for number in 0..3_u8 {
-            recording.append(&topic(), vec![number; 3], 1500).unwrap();
+            let offset = recording.offset(1500);
+            recording.append(&topic(), vec![number; 3], offset).unwrap();
             // Whole after every record: a kill loses none of them.
             assert_eq!(
                 read(&std::fs::read(&path).unwrap()).len(),

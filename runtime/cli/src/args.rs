@@ -24,6 +24,10 @@ pub enum Command {
     Config(ConfigArguments),
     /// Run a graph and watch it
     Run(RunArguments),
+    /// Run a graph and record it
+    Record(RecordArguments),
+    /// Play a recording, and make anew what comes after
+    Replay(ReplayArguments),
     /// List the streams of a running TrackLens
     Streams(StreamsArguments),
     /// Draw tracks on their video
@@ -78,6 +82,76 @@ pub struct RunArguments {
     /// Newest frame wins, instead of every frame once
     #[arg(long)]
     pub live: bool,
+}
+
+/// `tracklens record`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tracklens record graphs/file.yml --source street.mp4 --out out/street
+  tracklens record graphs/live.yml --output night.drec
+  tracklens record graphs/file.yml --source street.mp4 --topics tracker/tracks
+
+By default that is recorded from which everything can be made anew, chunks where the graph has them and
+else the decoder's frames, and all that is small: events, prompts, tracks, identifications. The file is
+one of `dora record`'s, so `dora replay` plays it, too.
+
+Exit code: as with `tracklens run`.")]
+pub struct RecordArguments {
+    /// What is run, and how
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// The recording [default: recording.drec in the output folder]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// These outputs alone, as node/output
+    #[arg(
+        long,
+        value_delimiter = ',',
+        value_name = "TOPICS",
+        conflicts_with = "all"
+    )]
+    pub topics: Vec<String>,
+    /// All outputs, the same pixels at every node
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `tracklens replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tracklens replay night.drec
+  tracklens replay night.drec --speed 0 --out out/again
+  tracklens replay night.drec --from 90 --stream door
+  SAM2_PROMPT_STRATEGY=hybrid tracklens replay night.drec --speed 0
+
+Plays the nodes at the beginning (ingest or decoder) and runs all behind them: other settings, a mended
+node, a debugger. Variables set for the recorded run are not in the recording; set them again. In a
+lossless graph the player waits for credit at any speed, so nothing is dropped.
+
+Exit code: 0 where the run ended well, 1 where not, 2 where nothing could be played.")]
+pub struct ReplayArguments {
+    /// The recording
+    pub file: PathBuf,
+    /// 1 is as recorded, 2 twice as fast, 0 as fast as frames are taken
+    #[arg(long, default_value_t = 1.0)]
+    pub speed: f64,
+    /// Again and again, until Ctrl-C
+    #[arg(long = "loop")]
+    pub repeat: bool,
+    /// Pass over what was recorded in the first seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub from: Option<f64>,
+    /// Play one stream alone
+    #[arg(long, value_name = "ID")]
+    pub stream: Option<String>,
+    /// Play these nodes, and run the others
+    #[arg(long, value_delimiter = ',', value_name = "NODES")]
+    pub replace: Vec<String>,
+    /// Where the output goes [default: out/ and the recording's name]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// `tracklens streams`.

@@ -1,5 +1,6 @@
 //! A dataflow under `dora run`, in a process group of its own, so that Ctrl-C is passed on once.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -12,6 +13,11 @@ use crate::project;
 /// The file in the output folder that gets what dora and the nodes print.
 pub(crate) const LOG: &str = "run.log";
 
+/// What dora is told to run a graph.
+pub(crate) fn run(graph: &Path) -> Vec<OsString> {
+    ["run".into(), graph.into()].into()
+}
+
 /// A running dataflow.
 pub(crate) struct Dataflow {
     child: Child,
@@ -19,9 +25,9 @@ pub(crate) struct Dataflow {
 }
 
 impl Dataflow {
-    /// Starts the graph with these variables; its output goes to a log in `folder`.
+    /// Has dora do this, with these variables; its output goes to a log in `folder`.
     pub(crate) fn start(
-        graph: &Path,
+        arguments: &[OsString],
         folder: &Path,
         variables: &[(&str, String)],
     ) -> eyre::Result<Self> {
@@ -30,8 +36,7 @@ impl Dataflow {
         let log =
             File::create(&path).wrap_err_with(|| format!("cannot write {}", path.display()))?;
         let child = Command::new(&dora)
-            .arg("run")
-            .arg(graph)
+            .args(arguments)
             .envs(variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -100,6 +105,27 @@ pub(crate) fn node_errors(log: &str) -> Vec<String> {
     errors
 }
 
+/// What a node has said about messages and faults: numbers, warnings and errors.
+pub(crate) fn said_by(log: &str, node: &str) -> Vec<String> {
+    let lines = log.lines().filter_map(node_line);
+    let own = lines.filter(|(name, _)| *name == node);
+    let said = own.filter_map(|(_, said)| {
+        let levels = [" INFO ", " WARN ", " ERROR "];
+        let (_, text) = levels.iter().find_map(|level| said.split_once(level))?;
+        let numbers = [
+            " recorded",
+            "not whole",
+            "the recording ",
+            "played ",
+            " dropped",
+            " not ",
+        ];
+        let counts = text.starts_with("recorded") || numbers.iter().any(|part| text.contains(part));
+        counts.then(|| text.trim().to_string())
+    });
+    said.collect()
+}
+
 /// The node and its words, of a line of the log that is a node's.
 fn node_line(line: &str) -> Option<(&str, &str)> {
     let (_, rest) = line.split_once(" stdout ")?;
@@ -109,6 +135,16 @@ fn node_line(line: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_recorder_tells_at_its_end_is_found() {
+        let log = "12:39 stdout __dora_record__: 2026-11-25T15:12:39.4Z  INFO Using ZID: d7d\n\
+             12:40 stdout __dora_record__: 2026-11-25T15:12:40.2Z  INFO t/tracks: 5 recorded\n\
+             12:40 stdout tracker: 2026-11-25T15:12:40.2Z  INFO 7 recorded\n\
+             12:41 stdout __dora_record__: 2026-11-25T15:12:40.2Z  WARN recorded, but not whole\n";
+        let told = ["t/tracks: 5 recorded", "recorded, but not whole"];
+        assert_eq!(said_by(log, "__dora_record__"), told);
+    }
 
     #[test]
     fn what_a_node_said_before_it_gave_up_is_found_once() {

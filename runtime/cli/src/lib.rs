@@ -10,7 +10,10 @@ mod eval;
 mod models;
 mod progress;
 mod project;
+mod record;
+mod recorded;
 mod render;
+mod replay;
 mod run;
 mod sources;
 mod streams;
@@ -31,6 +34,8 @@ pub fn carry_out(arguments: Arguments, out: &mut dyn Write) -> ExitCode {
         Command::Doctor => doctor::doctor(out),
         Command::Config(arguments) => config::config(&arguments, out),
         Command::Run(arguments) => run::run(&arguments, out),
+        Command::Record(arguments) => record::record(&arguments, out),
+        Command::Replay(arguments) => replay::replay(&arguments, out),
         Command::Render(arguments) => render::render(&arguments, out),
         Command::Streams(arguments) => streams::streams(&arguments, out),
         Command::Tracks(arguments) => tracks::tracks(&arguments, out),

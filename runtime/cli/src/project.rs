@@ -28,6 +28,19 @@ pub(crate) fn dora() -> Option<PathBuf> {
     on_path("dora").or_else(|| find(&[".tools/bin/dora"]))
 }
 
+/// The binary of one of our nodes: beside this one, else in the project, else on PATH.
+pub(crate) fn node(name: &str) -> Option<PathBuf> {
+    let own = env::current_exe().ok();
+    let beside = own
+        .as_deref()
+        .and_then(Path::parent)
+        .map(|folder| folder.join(name));
+    beside
+        .filter(|path| path.is_file())
+        .or_else(|| find(&[format!("target/release/{name}").as_str()]))
+        .or_else(|| on_path(name))
+}
+
 /// The ONNX Runtime library: `ORT_DYLIB_PATH`, else the one that `make setup` installs.
 pub(crate) fn onnxruntime() -> Option<PathBuf> {
     match env::var_os("ORT_DYLIB_PATH") {

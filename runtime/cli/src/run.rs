@@ -1,5 +1,6 @@
 //! `tracklens run`: a graph under `dora run`, with progress, a summary, and an exit code that tells.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -9,7 +10,7 @@ use eyre::WrapErr;
 use tracklens_schemas::StreamId;
 
 use crate::args::RunArguments;
-use crate::dora::{LOG, node_errors};
+use crate::dora::{self, LOG, node_errors};
 use crate::summary::{self, Summary};
 use crate::watch::{Interrupt, watch};
 use crate::{project, sources, tracks};
@@ -17,7 +18,25 @@ use crate::{project, sources, tracks};
 /// Frames on the contact sheet.
 const SHEET_FRAMES: usize = 12;
 
+/// A run to be carried out.
+pub(crate) struct Launch {
+    /// What dora is to do.
+    pub(crate) dora: Vec<OsString>,
+    /// Where the output goes.
+    pub(crate) folder: PathBuf,
+    /// What the nodes find in their environment.
+    pub(crate) variables: Variables,
+    /// The streams to be expected.
+    ids: Vec<StreamId>,
+}
+
 pub(crate) fn run(arguments: &RunArguments, out: &mut dyn Write) -> eyre::Result<bool> {
+    let (_, launch) = prepare(arguments)?;
+    carry_out(&launch, out)
+}
+
+/// The text of the graph, and its run.
+pub(crate) fn prepare(arguments: &RunArguments) -> eyre::Result<(String, Launch)> {
     let graph = &arguments.graph;
     let text = fs::read_to_string(graph)
         .wrap_err_with(|| format!("cannot read the graph {}", graph.display()))?;
@@ -28,11 +47,45 @@ pub(crate) fn run(arguments: &RunArguments, out: &mut dyn Write) -> eyre::Result
         "{} names its own SOURCES, so --source would change nothing; take graphs/file.yml",
         graph.display()
     );
-    let folder = out_folder(arguments)?;
-    let (variables, ids) = variables(arguments, own_sources, &folder)?;
+    let mut launch = launch(&arguments.out, graph)?;
+    launch.dora = dora::run(graph);
+    launch.ids = if arguments.sources.is_empty() {
+        let yaml = own_sources.or_else(|| env::var("SOURCES").ok());
+        sources::ids(&yaml.unwrap_or_default())
+    } else {
+        let list = sources::parse(&arguments.sources, &env::current_dir()?)?;
+        launch.variables.push(("SOURCES", sources::to_yaml(&list)?));
+        list.into_iter().map(|source| source.id).collect()
+    };
+    if arguments.live {
+        launch.variables.push(("FLOW_MODE", "live".into()));
+    }
+    Ok((text, launch))
+}
 
+/// A run of nothing yet, with an output folder, by default one named after `file`.
+pub(crate) fn launch(out: &Option<PathBuf>, file: &Path) -> eyre::Result<Launch> {
+    let folder = out_folder(out.as_deref(), file)?;
+    let mut variables = vec![("OUT_DIR", folder.display().to_string())];
+    if let Some(path) = project::onnxruntime() {
+        variables.push(("ORT_DYLIB_PATH", path.display().to_string()));
+    }
+    if let Some(path) = project::models().and_then(|path| path.canonicalize().ok()) {
+        variables.push(("TRACKLENS_MODELS", path.display().to_string()));
+    }
+    Ok(Launch {
+        dora: Vec::new(),
+        folder,
+        variables,
+        ids: Vec::new(),
+    })
+}
+
+/// Runs to the end, with progress, and tells what came out; whether all is well.
+pub(crate) fn carry_out(launch: &Launch, out: &mut dyn Write) -> eyre::Result<bool> {
+    let folder = &launch.folder;
     let interrupt = Interrupt::catch()?;
-    let status = watch(graph, &folder, &variables, &interrupt, |_| {})?;
+    let status = watch(&launch.dora, folder, &launch.variables, &interrupt, |_| {})?;
     let stopped = interrupt.came();
     if !status.success() && !stopped {
         writeln!(
@@ -41,9 +94,9 @@ pub(crate) fn run(arguments: &RunArguments, out: &mut dyn Write) -> eyre::Result
             folder.join(LOG).display()
         )?;
     }
-    let summary = Summary::read(&folder).unwrap_or_default();
-    report(&summary, &folder, out)?;
-    let silent = silent_streams(&summary, &ids);
+    let summary = Summary::read(folder).unwrap_or_default();
+    report(&summary, folder, out)?;
+    let silent = silent_streams(&summary, &launch.ids);
     if !silent.is_empty() || !(status.success() || stopped) {
         let log = fs::read_to_string(folder.join(LOG)).unwrap_or_default();
         for line in node_errors(&log) {
@@ -54,6 +107,12 @@ pub(crate) fn run(arguments: &RunArguments, out: &mut dyn Write) -> eyre::Result
         writeln!(out, "stream {id} gave no frames")?;
     }
     Ok((status.success() || stopped) && silent.is_empty() && !summary.streams.is_empty())
+}
+
+/// What a node told at the end of a run: how many messages, and what is wrong.
+pub(crate) fn said_by(launch: &Launch, node: &str) -> Vec<String> {
+    let log = fs::read_to_string(launch.folder.join(LOG)).unwrap_or_default();
+    dora::said_by(&log, node)
 }
 
 /// The `SOURCES` that the graph itself sets for a node.
@@ -69,11 +128,9 @@ fn graph_sources(yaml: &str) -> Result<Option<String>, serde_yaml::Error> {
 }
 
 /// The output folder, made, absolute, and without the summary of an earlier run.
-fn out_folder(arguments: &RunArguments) -> eyre::Result<PathBuf> {
-    let folder = arguments.out.clone().unwrap_or_else(|| {
-        let name = arguments.graph.file_stem().unwrap_or_default();
-        Path::new("out").join(name)
-    });
+fn out_folder(out: Option<&Path>, file: &Path) -> eyre::Result<PathBuf> {
+    let named = || Path::new("out").join(file.file_stem().unwrap_or_default());
+    let folder = out.map_or_else(named, Path::to_path_buf);
     let failed = || format!("cannot make the output folder {}", folder.display());
     fs::create_dir_all(&folder).wrap_err_with(failed)?;
     let folder = folder.canonicalize().wrap_err_with(failed)?;
@@ -84,34 +141,7 @@ fn out_folder(arguments: &RunArguments) -> eyre::Result<PathBuf> {
     Ok(folder)
 }
 
-type Variables = Vec<(&'static str, String)>;
-
-/// What the nodes find in their environment, and the streams to be expected.
-fn variables(
-    arguments: &RunArguments,
-    own_sources: Option<String>,
-    folder: &Path,
-) -> eyre::Result<(Variables, Vec<StreamId>)> {
-    let mut variables = vec![("OUT_DIR", folder.display().to_string())];
-    let ids = if arguments.sources.is_empty() {
-        let yaml = own_sources.or_else(|| env::var("SOURCES").ok());
-        sources::ids(&yaml.unwrap_or_default())
-    } else {
-        let list = sources::parse(&arguments.sources, &env::current_dir()?)?;
-        variables.push(("SOURCES", sources::to_yaml(&list)?));
-        list.into_iter().map(|source| source.id).collect()
-    };
-    if arguments.live {
-        variables.push(("FLOW_MODE", "live".into()));
-    }
-    if let Some(path) = project::onnxruntime() {
-        variables.push(("ORT_DYLIB_PATH", path.display().to_string()));
-    }
-    if let Some(path) = project::models().and_then(|path| path.canonicalize().ok()) {
-        variables.push(("TRACKLENS_MODELS", path.display().to_string()));
-    }
-    Ok((variables, ids))
-}
+pub(crate) type Variables = Vec<(&'static str, String)>;
 
 fn silent_streams(summary: &Summary, expected: &[StreamId]) -> Vec<String> {
     let frames = |id: &str| {

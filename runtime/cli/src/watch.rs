@@ -1,5 +1,6 @@
 //! A graph from its start to its end: progress meanwhile, and Ctrl-C passed on once.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -35,16 +36,16 @@ impl Interrupt {
     }
 }
 
-/// Runs a graph to its end, or until it is interrupted: nodes then drain, flush and close their files.
+/// Has dora run a graph to its end, or until it is interrupted: nodes then drain, flush and close their files.
 /// `look` is called with the summary as often as it is read.
 pub(crate) fn watch(
-    graph: &Path,
+    dora: &[OsString],
     folder: &Path,
     variables: &[(&str, String)],
     interrupt: &Interrupt,
     mut look: impl FnMut(&Summary),
 ) -> eyre::Result<ExitStatus> {
-    let mut dataflow = Dataflow::start(graph, folder, variables)?;
+    let mut dataflow = Dataflow::start(dora, folder, variables)?;
     let mut progress = Progress::new(folder)?;
     let status = loop {
         if let Some(status) = dataflow.ended()? {

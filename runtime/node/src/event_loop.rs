@@ -546,7 +546,9 @@ impl<N: Node> Shell<N> {
     }
 
     fn credit(&mut self, consumer: &str, credit: &Credit) -> eyre::Result<()> {
-        self.informal.heard(consumer, Instant::now());
+        if !self.informal.heard(consumer, Instant::now()) {
+            return Ok(());
+        }
         let newcomer = self.ctx.outbox.credit(consumer, credit);
         if credit.consumed.is_some() {
             return Ok(());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use dora_node_api::{DoraArray, MetadataParameters, Parameter};
 use tracklens_schemas::arrow::array::{Array, ArrayRef, AsArray, types::UInt8Type};
-use tracklens_schemas::{FrameId, Header, Image, ImageInfo, Metadata, SchemaError, Value, keys};
+use tracklens_schemas::{Header, Image, ImageInfo, Metadata, SchemaError, Value, keys};
 
 /// One message of a stream, as it came in.
 ///

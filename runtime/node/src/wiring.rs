@@ -142,6 +142,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Consumers of whose end dora does not tell: when to wait for them no longer.
 pub(crate) struct Informal {
     consumers: BTreeSet<String>,
+    dismissed: BTreeSet<String>,
     recorder_heard: Instant,
     ended: Option<Instant>,
 }
@@ -150,34 +151,38 @@ impl Informal {
     pub(crate) fn new(consumers: BTreeSet<String>, now: Instant) -> Self {
         Self {
             consumers,
+            dismissed: BTreeSet::new(),
             recorder_heard: now,
             ended: None,
         }
     }
 
-    /// A consumer has said something.
-    pub(crate) fn heard(&mut self, consumer: &str, now: Instant) {
+    /// A consumer has said something: whether that counts, or it is waited for no longer.
+    pub(crate) fn heard(&mut self, consumer: &str, now: Instant) -> bool {
         if consumer == RECORDER_INPUT {
             self.recorder_heard = now;
         }
+        !self.dismissed.contains(consumer)
     }
 
-    /// Those who are waited for no longer: all of them a while after the end (they are to hear of it),
-    /// and a recorder that is silent.
-    pub(crate) fn gone(&mut self, now: Instant, exhausted: bool) -> Vec<String> {
+    /// Those who are waited for no longer from now on: all of them a while after the end (they are to
+    /// hear of it), and a recorder that is silent.
+    pub(crate) fn gone(&mut self, now: Instant, exhausted: bool) -> BTreeSet<String> {
+        let mut gone = BTreeSet::new();
         if exhausted {
             let ended = *self.ended.get_or_insert(now);
             if now.duration_since(ended) >= FAREWELL {
-                return std::mem::take(&mut self.consumers).into_iter().collect();
+                gone = std::mem::take(&mut self.consumers);
             }
         }
         if now.duration_since(self.recorder_heard) >= RECORDER_SILENCE
-            && self.consumers.remove(RECORDER_INPUT)
+            && let Some(recorder) = self.consumers.take(RECORDER_INPUT)
         {
             tracing::warn!("the recorder says nothing: going on without it");
-            return vec![RECORDER_INPUT.into()];
+            gone.insert(recorder);
         }
-        Vec::new()
+        self.dismissed.extend(gone.iter().cloned());
+        gone
     }
 }
 
@@ -192,15 +197,22 @@ mod tests {
         let names = [RECORDER_INPUT, "credit_buffer"].map(String::from);
         let mut informal = Informal::new(names.into(), start);
         assert!(informal.gone(after(29), false).is_empty());
-        informal.heard("credit_buffer", after(29));
-        assert_eq!(informal.gone(after(30), false), [RECORDER_INPUT]);
+        assert!(informal.heard("credit_buffer", after(29)));
+        let recorder = BTreeSet::from([RECORDER_INPUT.to_string()]);
+        assert_eq!(informal.gone(after(30), false), recorder);
         assert!(informal.gone(after(99), false).is_empty());
         assert!(informal.gone(after(100), true).is_empty());
-        assert_eq!(informal.gone(after(101), true), ["credit_buffer"]);
+        let buffer = BTreeSet::from(["credit_buffer".to_string()]);
+        assert_eq!(informal.gone(after(101), true), buffer);
+        assert!(
+            !informal.heard("credit_buffer", after(102)),
+            "it speaks in vain"
+        );
+        assert!(informal.heard("credit_tracker", after(102)));
 
-        let mut informal = Informal::new([RECORDER_INPUT.to_string()].into(), start);
-        informal.heard(RECORDER_INPUT, after(20));
+        let mut informal = Informal::new(recorder.clone(), start);
+        assert!(informal.heard(RECORDER_INPUT, after(20)));
         assert!(informal.gone(after(49), false).is_empty());
-        assert_eq!(informal.gone(after(50), false), [RECORDER_INPUT]);
+        assert_eq!(informal.gone(after(50), false), recorder);
     }
 }

@@ -13,7 +13,7 @@ use super::prompt_count::PromptCount;
 use super::prompt_file;
 use super::tracker_time::TrackerTime;
 use crate::args::{EvalArguments, Tracker};
-use crate::dora::{LOG, node_errors};
+use crate::dora::{self, LOG, node_errors};
 use crate::sources::{self, Source};
 use crate::summary::{self, Summary};
 use crate::watch::{Interrupt, watch};
@@ -103,15 +103,21 @@ fn run_in(
     let path = folder.join(GRAPH);
     graph.write(&path)?;
     let mut start = None;
-    let status = watch(&path, folder, &variables(), interrupt, |summary| {
-        if summary.frames() > 0 {
-            start.get_or_insert((summary.frames(), summary.elapsed_s));
-        }
-        if let Some(prompts) = &mut prompts {
-            prompts.ask();
-        }
-        time.ask();
-    })?;
+    let status = watch(
+        &dora::run(&path),
+        folder,
+        &variables(),
+        interrupt,
+        |summary| {
+            if summary.frames() > 0 {
+                start.get_or_insert((summary.frames(), summary.elapsed_s));
+            }
+            if let Some(prompts) = &mut prompts {
+                prompts.ask();
+            }
+            time.ask();
+        },
+    )?;
     eyre::ensure!(!interrupt.came(), "interrupted: nothing was scored");
     let summary = Summary::read(folder).unwrap_or_default();
     check(&summary, sequences)?;
