@@ -5,6 +5,7 @@
 
 mod broker;
 mod browser;
+mod chaos;
 mod clips;
 mod coded;
 mod machines;
@@ -15,6 +16,7 @@ mod sender;
 
 pub use broker::{Broker, free_port, free_ports};
 pub use browser::look;
+pub use chaos::{Chaos, Mode, Report, chaos};
 pub use clips::{Clip, clip, clips, ffmpeg, frame_count};
 pub use coded::Coded;
 pub use machines::Machines;

@@ -28,6 +28,12 @@ pub enum Command {
     Record(RecordArguments),
     /// Play a recording, and make anew what comes after
     Replay(ReplayArguments),
+    /// Tell what is in a recording
+    Inspect(InspectArguments),
+    /// Write a recording in another form: MCAP, for Foxglove
+    Export(McapArguments),
+    /// Compare the tracks of two runs
+    Diff(DiffArguments),
     /// List the streams of a running TrackLens
     Streams(StreamsArguments),
     /// Draw tracks on their video
@@ -152,6 +158,72 @@ pub struct ReplayArguments {
     /// Where the output goes [default: out/ and the recording's name]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// `tracklens inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tracklens inspect night.drec
+  tracklens inspect night.drec --json | jq .topics
+
+Tells the graph, the streams, and of every output how many messages there are, how fast they came, how
+large they are, which frames are missing, and when there was how much. Every checksum is compared.
+
+Exit code: 0 where the recording is whole, 1 where it is cut off or damaged, 2 where it is none.")]
+pub struct InspectArguments {
+    /// The recording
+    pub file: PathBuf,
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tracklens export`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tracklens export --mcap night.drec
+  tracklens export --mcap night.drec --output night.mcap --max-width 640
+
+Frames become pictures, tracks boxes over them and rows, and identifications, prompts and events rows.
+In Foxglove, open the file and show /STREAM/decoder/frames with the annotations /STREAM/tracker/annotations.
+A damaged recording is exported up to the fault.
+
+Exit code: 0 where all of it was exported, 1 where the recording ends early, 2 where nothing was.")]
+pub struct McapArguments {
+    /// The recording
+    pub file: PathBuf,
+    /// As MCAP, the only form so far
+    #[arg(long, required = true)]
+    pub mcap: bool,
+    /// Where it goes [default: beside the recording]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Pictures are made no wider than this
+    #[arg(long, value_name = "PIXELS", default_value_t = 1920)]
+    pub max_width: u32,
+}
+
+/// `tracklens diff`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  tracklens diff out/yesterday/tracks.jsonl out/today/tracks.jsonl --min-iou 0.95
+
+The ids of the second run are given to those of the first by the greatest sum of IoU, so other numbers
+alone are no difference. The first frame on which a track is missing, its mask is another, or its state
+is, is named.
+
+Exit code: 0 where the tracks are the same, 1 where they differ, 2 where a file cannot be read.")]
+pub struct DiffArguments {
+    /// The rows of the one run
+    pub first: PathBuf,
+    /// The rows of the other
+    pub second: PathBuf,
+    /// Masks that overlap at least so much are the same
+    #[arg(long, value_name = "IOU", default_value_t = 1.0)]
+    pub min_iou: f64,
 }
 
 /// `tracklens streams`.

@@ -4,9 +4,12 @@
 
 pub mod args;
 mod config;
+mod diff;
 mod doctor;
 mod dora;
 mod eval;
+mod export;
+mod inspect;
 mod models;
 mod progress;
 mod project;
@@ -36,6 +39,9 @@ pub fn carry_out(arguments: Arguments, out: &mut dyn Write) -> ExitCode {
         Command::Run(arguments) => run::run(&arguments, out),
         Command::Record(arguments) => record::record(&arguments, out),
         Command::Replay(arguments) => replay::replay(&arguments, out),
+        Command::Inspect(arguments) => inspect::inspect(&arguments, out),
+        Command::Export(arguments) => export::export(&arguments, out),
+        Command::Diff(arguments) => diff::diff(&arguments, out),
         Command::Render(arguments) => render::render(&arguments, out),
         Command::Streams(arguments) => streams::streams(&arguments, out),
         Command::Tracks(arguments) => tracks::tracks(&arguments, out),

@@ -18,19 +18,25 @@ pub(crate) type Counts = BTreeMap<String, BTreeMap<String, u64>>;
 pub(crate) fn topics(graph: &Value, all: bool) -> Vec<String> {
     let edges = Graph::of(graph);
     let mut topics = Vec::new();
-    for node in sequence(graph, "nodes") {
-        let Some(id) = node.get("id").and_then(Value::as_str) else {
-            continue;
-        };
+    for (id, outputs) in outputs(graph) {
         let inner = data_edges(&edges).any(|(from, to)| to == id && from != "dora");
-        for output in sequence(node, "outputs").filter_map(Value::as_str) {
-            let heavy = inner && PIXELS.contains(&output);
+        for output in outputs {
+            let heavy = inner && PIXELS.contains(&output.as_str());
             if !output.starts_with("credit_") && (all || !heavy) {
                 topics.push(format!("{id}/{output}"));
             }
         }
     }
     topics
+}
+
+/// The nodes of a graph, and their outputs.
+pub(crate) fn outputs(graph: &Value) -> impl Iterator<Item = (String, Vec<String>)> {
+    sequence(graph, "nodes").filter_map(|node| {
+        let id = node.get("id")?.as_str()?.to_string();
+        let outputs = sequence(node, "outputs").filter_map(Value::as_str);
+        Some((id, outputs.map(str::to_string).collect()))
+    })
 }
 
 /// From node to node, credit left out.

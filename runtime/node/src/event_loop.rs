@@ -332,6 +332,7 @@ impl<N: Node> Shell<N> {
                     self.ctx.outbox.consumer_gone(&id);
                 } else if self.open_sources.contains(&id) && !self.ctx.stopping {
                     tracing::warn!(input = id, "upstream ended without saying so");
+                    self.streams.orphan();
                     self.source_exhausted(&id)?;
                 }
                 self.node.input_closed(&mut self.ctx, &id)

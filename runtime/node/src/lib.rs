@@ -40,5 +40,7 @@ pub use load::Load;
 pub use node::{Node, Work};
 pub use outbox::{Outbox, Policy, Sending};
 pub use streams::{LifeCycle, StreamChange, StreamTable};
-pub use wire::{BadMessage, Message, header_of};
+pub use wire::{
+    BadMessage, Message, from_dora as metadata_of, header_of, to_dora as parameters_of,
+};
 pub use wiring::{RECORDER, Wiring};

@@ -75,6 +75,12 @@ impl StreamTable {
         }
     }
 
+    /// Whoever told of the streams' ends is gone: a stream without frames for long is at its end, in
+    /// lossless graphs, too.
+    pub fn orphan(&mut self) {
+        self.life_cycle.close_after.get_or_insert(Duration::ZERO);
+    }
+
     /// Open streams.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -267,6 +273,18 @@ mod tests {
             epoch: Epoch(epoch),
             frame: FrameIndex(frame),
         }
+    }
+
+    #[test]
+    fn lossless_streams_are_closed_by_time_only_when_nobody_else_will() {
+        let now = Instant::now();
+        let mut table = StreamTable::new(LOSSLESS);
+        table.frame(&id(0, 0), now);
+        let late = now + Duration::from_secs(31);
+        assert_eq!(kinds(&table.due(late, |_| None)), [StreamEventKind::Stale]);
+        assert!(table.due(late, |_| None).is_empty());
+        table.orphan();
+        assert_eq!(kinds(&table.due(late, |_| None)), [StreamEventKind::Closed]);
     }
 
     fn event(kind: StreamEventKind, detail: &str) -> StreamEvent {

@@ -78,7 +78,8 @@ impl From<SchemaError> for BadMessage {
 }
 
 /// Our view of dora's metadata; parameters of kinds we do not use are left out.
-pub(crate) fn from_dora(parameters: &MetadataParameters) -> Metadata {
+#[must_use]
+pub fn from_dora(parameters: &MetadataParameters) -> Metadata {
     let mut metadata = Metadata::default();
     for (key, parameter) in parameters {
         let value = match parameter {
@@ -94,7 +95,8 @@ pub(crate) fn from_dora(parameters: &MetadataParameters) -> Metadata {
 }
 
 /// Dora's parameters for our metadata.
-pub(crate) fn to_dora(metadata: &Metadata) -> MetadataParameters {
+#[must_use]
+pub fn to_dora(metadata: &Metadata) -> MetadataParameters {
     metadata
         .iter()
         .map(|(key, value)| {

@@ -115,6 +115,8 @@ pub struct Reader<R: Read> {
     position: u64,
     start: u64,
     records: u64,
+    /// Whether the records have checksums.
+    sealed: Option<bool>,
     end: Option<End>,
     fault: Option<Fault>,
 }
@@ -163,6 +165,7 @@ impl<R: Read + Seek> Reader<R> {
             position: start,
             start,
             records: 0,
+            sealed: None,
             end: None,
             fault: None,
         })
@@ -218,7 +221,13 @@ impl<R: Read> Reader<R> {
             return Ok(None);
         }
         let record = match self.reader.next_entry() {
-            Ok(Some(entry)) => record(entry, self.position).map(Some),
+            Ok(Some(entry)) => record(entry, self.position).and_then(|record| {
+                // A recorder gives all records a checksum, or none.
+                match *self.sealed.get_or_insert(record.verified) == record.verified {
+                    true => Ok(Some(record)),
+                    false => Err("only some records have checksums: the file was damaged".into()),
+                }
+            }),
             Ok(None) => Ok(None),
             Err(error) => Err(format!("damaged: {error:#}")),
         };
