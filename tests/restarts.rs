@@ -63,3 +63,29 @@ fn stopping_leaves_complete_files() {
     assert_eq!(output.summary()["state"], "stopped");
     assert!(frame_count(&output.path("overlay.mp4")) > 0);
 }
+
+#[test]
+fn a_node_that_says_nothing_is_killed_and_started_again() {
+    let Some(clip) = clip("pedestrians.mp4") else {
+        return;
+    };
+    let graph = || {
+        Graph::changed("file.yml", |text| {
+            let text = text.replace("health_check_timeout: 30", "health_check_timeout: 3");
+            // Said more often than it is asked for.
+            let text = text.replace("dora/timer/secs/5", "dora/timer/millis/500");
+            text.replace("nodes:", "health_check_interval: 1\nnodes:")
+        })
+        .source("street", &clip)
+    };
+    let mut run = graph().start();
+    run.wait_for_rows(200);
+    run.hold("tracklens-buffer");
+    let status = run.wait(Duration::from_secs(120));
+    assert!(status.success(), "{status}: {}", run.log());
+    let log = run.log();
+    assert!(log.contains("unresponsive"), "{log}");
+    let held = run.into_output();
+    held.assert_rows_once_and_in_order();
+    assert!(held.text("tracks.jsonl") == graph().run().text("tracks.jsonl"));
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::{Coded, Graph, Output, Run, Sender, clip, ffmpeg, frame_count, free_port};
 
-/// More resident memory than any node of these graphs needs, in MiB.
+/// More memory of its own than any node of these graphs needs, in MiB.
 const MEMORY: f64 = 600.0;
 /// A killed node must be back and rows must flow before this.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,7 +44,7 @@ pub struct Chaos {
 pub struct Report {
     /// From the kill of a node to the first row after it was back, in seconds, by node.
     pub recovery: BTreeMap<&'static str, Vec<f64>>,
-    /// The most memory seen, in MiB, by node.
+    /// The most memory of its own seen, in MiB, by node.
     pub memory: BTreeMap<&'static str, f64>,
     /// Rows written.
     pub rows: usize,
@@ -270,7 +270,7 @@ fn kill_and_wait(chaos: &Chaos, run: &mut Run, victim: &'static str) -> f64 {
 fn remember_memory(chaos: &Chaos, run: &Run, report: &mut Report) {
     for program in chaos.mode.victims(true) {
         if run.pids(program).len() == 1 {
-            let now = run.resident(program);
+            let now = run.own_memory(program);
             assert!(now < MEMORY, "{chaos:?}: {program} has {now:.0} MiB");
             let most = report
                 .memory

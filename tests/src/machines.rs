@@ -193,9 +193,15 @@ impl Machines {
 
     /// Starts a graph of the project on both, once they are up; `environment` is that of `dora start`.
     pub fn run(&self, graph: &str, environment: &[(&str, &str)]) {
-        let graph = root().join("graphs").join(graph);
+        self.run_at(&root().join("graphs").join(graph), environment);
+    }
+
+    /// The same with a graph anywhere; the dataflow has its file's name.
+    pub fn run_at(&self, graph: &Path, environment: &[(&str, &str)]) {
+        let name = graph.file_stem().and_then(|name| name.to_str());
+        let name = name.expect("a plain name");
         let graph = graph.to_str().expect("a plain path");
-        let start = ["start", graph, "--detach"];
+        let start = ["start", graph, "--detach", "--name", name];
         // Refused until both daemons have reported to the coordinator.
         self.wait_until("the graph's start", |machines| {
             let (started, said) = machines.dora_with(&start, environment);

@@ -272,12 +272,23 @@ impl Run {
     /// Resident memory of a node, which must be running, in MiB.
     #[must_use]
     pub fn resident(&self, program: &str) -> f64 {
+        self.memory(program, "VmRSS:")
+    }
+
+    /// The same without what it shares with others: the pools of its senders, also of those that were
+    /// killed.
+    #[must_use]
+    pub fn own_memory(&self, program: &str) -> f64 {
+        self.memory(program, "RssAnon:")
+    }
+
+    fn memory(&self, program: &str, line: &str) -> f64 {
         let pids = self.pids(program);
         assert_eq!(pids.len(), 1, "{program} runs once: {pids:?}");
         let status = std::fs::read_to_string(format!("/proc/{}/status", pids[0])).expect("status");
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = status.lines().find_map(|text| text.strip_prefix(line));
         let kib = kib.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-        kib.expect("VmRSS") / 1024.0
+        kib.expect("a number") / 1024.0
     }
 
     /// kill -9 on a node, which must be running.
@@ -295,6 +306,13 @@ impl Run {
             self.log()
         );
         signal("-KILL", pids[0]);
+    }
+
+    /// Holds a node, which must be running, so that it says nothing more.
+    pub fn hold(&self, program: &str) {
+        let pids = self.pids(program);
+        assert_eq!(pids.len(), 1, "{program} runs once: {pids:?}");
+        signal("-STOP", pids[0]);
     }
 
     /// What Ctrl-C (or `dora stop`) does: asks the whole dataflow to stop.

@@ -3,11 +3,15 @@
 use std::path::Path;
 
 /// Makes the paths of nodes absolute, where the file is there; `folder` is where they start. `dora
-/// replay` looks for them from the recording's folder.
+/// replay` looks for them from the recording's folder. It also takes the timers of replaced nodes away,
+/// without which they would be killed as silent: health checks are left out.
 #[must_use]
 pub fn absolute_paths(yaml: &str, folder: &Path) -> String {
     let mut out = String::with_capacity(yaml.len() + 256);
     for line in yaml.split_inclusive('\n') {
+        if line.trim_start().starts_with("health_check_timeout:") {
+            continue;
+        }
         let found = line
             .split_once("path:")
             .filter(|(before, _)| before.chars().all(|c| c == ' ' || c == '-'));
@@ -40,7 +44,7 @@ mod tests {
         let root = folder.path().canonicalize().unwrap();
         std::fs::create_dir_all(root.join("graphs")).unwrap();
         std::fs::write(root.join("decoder"), "").unwrap();
-        let yaml = "nodes: # all\n  - id: a\n    path: ../decoder\n  - path: \"../decoder\"\n    \
+        let yaml = "nodes: # all\n  - id: a\n    health_check_timeout: 30\n    path: ../decoder\n  - path: \"../decoder\"\n    \
                     path: ../other\n    env: {A: 'path: ../decoder'}";
         let found = absolute_paths(yaml, &root.join("graphs"));
         let decoder = root.join("decoder").display().to_string();
