@@ -1,5 +1,5 @@
-//! Detectors in place of memory, and detectors that say where to look: `graphs/legacy-sam2.yml` and
-//! `graphs/detector-prompted.yml`.
+//! Detectors in place of memory, and detectors that say where to look: `graphs/legacy.yml`,
+//! `graphs/legacy-sam2.yml` and `graphs/detector-prompted.yml`; and the demo.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::path::{Path, PathBuf};
@@ -37,6 +37,38 @@ fn assert_works_and_twice_alike(graph: impl Fn() -> Graph, clip: &Path) -> Outpu
         "two runs differ"
     );
     first
+}
+
+#[test]
+fn yolox_finds_people_and_twice_alike() {
+    if std::env::var_os("TRACKLENS_MODELS").is_none() {
+        eprintln!("TRACKLENS_MODELS is not set: no YOLOX");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(clip) = beginning(folder.path(), "pedestrians.mp4", 30) else {
+        return;
+    };
+    let output = assert_works_and_twice_alike(|| Graph::named("legacy.yml"), &clip);
+    assert!(output.tracks("a").len() >= 2, "several people walk there");
+}
+
+#[test]
+fn the_demo_follows_what_moves() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(clip) = beginning(folder.path(), "pedestrians.mp4", 50) else {
+        return;
+    };
+    let own = "../.tools/demo.mp4";
+    let run = Graph::changed("demo.yml", |text| {
+        assert!(text.contains(own), "the demo clip");
+        text.replace(own, clip.to_str().unwrap())
+    });
+    let output = run.run();
+    output.assert_rows_once_and_in_order();
+    assert_eq!(output.frames("demo"), frame_count(&clip));
+    assert!(!output.tracks("demo").is_empty(), "nothing was found");
+    assert_eq!(frame_count(&output.path("overlay.mp4")), frame_count(&clip));
 }
 
 #[test]

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use tracklens_node::header_of;
+use tracklens_recording::Reader;
+use tracklens_schemas::FrameId;
 use tracklens_tests::{Coded, Graph, Output, Sender, clip, ffmpeg, free_port, root};
 
 /// The first frames of a clip.
@@ -105,6 +108,43 @@ fn chunks_are_decoded_again() {
     assert_same(&run, &again);
 }
 
+#[test]
+fn a_recording_is_played_again_and_again_until_the_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let topics = Some("decoder/frames,decoder/stream_events");
+    let Some((run, recording)) = recorded(Graph::named("file.yml"), topics, folder.path()) else {
+        return;
+    };
+    let graph = Graph::replay(&recording, &["--speed", "0", "--loop"]);
+    let mut again = graph.env("SINKS", "jsonl").start();
+    again.wait_until("the third round", |output| {
+        output.told("street", "epoch") == 2
+    });
+    again.stop();
+    assert!(again.wait(Duration::from_secs(60)).success());
+    let again = again.into_output();
+    again.assert_rows_once_and_in_order();
+    let rows = again.text("tracks.jsonl");
+    assert!(
+        rows.starts_with(&run.text("tracks.jsonl")),
+        "the first round is the run"
+    );
+}
+
+/// What a node has sent on an output: frame and payload, each once.
+fn sent(recording: &Path, node: &str, output: &str) -> Vec<(FrameId, Vec<u8>)> {
+    let mut reader = Reader::open(recording).unwrap();
+    let mut sent = Vec::new();
+    while let Some(record) = reader.next().unwrap() {
+        if (&*record.node, &*record.output) == (node, output) {
+            let (header, _) = header_of(&record.parameters).unwrap();
+            sent.push((header.id, record.payload));
+        }
+    }
+    assert!(!sent.is_empty(), "{node}/{output}");
+    sent
+}
+
 /// The command, in a folder of its own.
 fn tracklens(folder: &Path, arguments: &[&str]) -> String {
     let output = Command::new(root().join("target/release/tracklens"))
@@ -138,6 +178,14 @@ fn the_command_records_and_plays_in_any_folder() {
         assert!(said.contains("played whole"), "{said}");
         let played = rows(&format!("{again}/tracks.jsonl"));
         assert!(!played.is_empty() && played == rows("live/tracks.jsonl"));
+    }
+    // The played graph is a graph like any other: recorded itself, it shows that prompts are alike, too.
+    let graph = folder.path().join("one/replay.yml").display().to_string();
+    let arguments = ["record", &graph, "--out", "three", "-o", "again.drec"];
+    tracklens(folder.path(), &arguments);
+    for (node, output) in [("prompt-generator", "prompts"), ("tracker", "tracks")] {
+        let of = |name: &str| sent(&folder.path().join(name), node, output);
+        assert!(of("bikes.drec") == of("again.drec"), "{node}/{output}");
     }
     let late = [
         "replay",

@@ -1,9 +1,10 @@
 //! `graphs/sam2.yml` with the embedded model: every frame, once, the same bytes every time, and objects found.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tracklens_tests::{Graph, clip, ffmpeg, frame_count};
+use tracklens_tests::{Graph, Output, Row, clip, ffmpeg, frame_count};
 
 fn graph() -> Graph {
     Graph::named("sam2.yml")
@@ -93,4 +94,37 @@ fn killing_the_tracker_loses_no_frame() {
     let output = run.into_output();
     output.assert_rows_once_and_in_order();
     assert_eq!(output.frames("juggle"), frame_count(&clip));
+}
+
+#[test]
+fn a_tracker_killed_at_frame_40_goes_on_with_the_same_objects() {
+    let Some(clip) = clip("05_default_juggle.mp4") else {
+        return;
+    };
+    let nano = || graph().env("SNAPSHOT_INTERVAL_SECONDS", "0.3");
+    let whole = nano().source("juggle", &clip).run();
+    let mut run = nano().source("juggle", &clip).start();
+    run.wait_until("frame 40", |output| {
+        let frame = |row: &Row| row["frame"].as_u64();
+        output.rows_so_far().last().and_then(frame) >= Some(40)
+    });
+    run.kill("tracklens-sam2-tracker");
+    let status = run.wait(Duration::from_secs(300));
+    assert!(status.success(), "{status}: {}", run.log());
+    let killed = run.into_output();
+    killed.assert_rows_once_and_in_order();
+    assert_eq!(killed.frames("juggle"), frame_count(&clip));
+    // Who was there at the kill is there three seconds later under the same number; who came later has one
+    // that was never given before.
+    let there = |output: &Output| -> BTreeSet<u64> {
+        let seen = |row: &&Row, frame: u64| row["frame"] == frame && row["visible"] == true;
+        let rows = output.rows();
+        let ids = |frame| -> BTreeSet<u64> {
+            let rows = rows.iter().filter(|row| seen(row, frame));
+            rows.filter_map(|row| row["track_id"].as_u64()).collect()
+        };
+        ids(30).intersection(&ids(110)).copied().collect()
+    };
+    assert!(!there(&whole).is_empty());
+    assert_eq!(there(&killed), there(&whole));
 }

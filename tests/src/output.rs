@@ -46,6 +46,16 @@ impl Output {
             .collect()
     }
 
+    /// The rows of a run that goes on: the last line may be torn.
+    #[must_use]
+    pub fn rows_so_far(&self) -> Vec<Row> {
+        let text = self.text("tracks.jsonl");
+        let lines = text
+            .lines()
+            .map_while(|line| serde_json::from_str(line).ok());
+        lines.collect()
+    }
+
     /// `summary.json`.
     #[must_use]
     pub fn summary(&self) -> Value {

@@ -1,6 +1,7 @@
 //! The replayer node: plays a recording in the place of a node. `dora replay` puts it there and sets
 //! DORA_REPLAY_FILE, DORA_REPLAY_NODE, DORA_REPLAY_SPEED and DORA_REPLAY_LOOP.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ use tracklens_node::{
     BadMessage, Context, Graph, Message, Node, Outputs, StreamChange, Wiring, Work,
 };
 use tracklens_recording::Reader;
-use tracklens_schemas::Header;
+use tracklens_schemas::{Epoch, FrameId, Header, StreamId};
 
 fn main() -> ExitCode {
     tracklens_node::run_wired::<Replayer>(wire)
@@ -48,8 +49,38 @@ struct Settings {}
 
 struct Replayer {
     playback: Playback,
-    /// What waits for credit.
-    next: Option<(Header, Parcel)>,
+    /// What waits: for credit, or for the end of an epoch.
+    next: Option<Step>,
+    /// The epoch that each stream is in.
+    epochs: BTreeMap<StreamId, Epoch>,
+}
+
+impl Replayer {
+    /// Does a step, or gives it back where it has to wait.
+    fn step(&mut self, ctx: &mut Context<Parcel>, step: Step) -> eyre::Result<Option<Step>> {
+        let (Step::Frame(header, _) | Step::Event(header, _)) = &step else {
+            if let Step::Free(parcel) = &step {
+                repeat(ctx.outputs(), parcel)?;
+            }
+            return Ok(None);
+        };
+        let FrameId { stream, epoch, .. } = &header.id;
+        // An epoch begins once the one before it has been taken to its end.
+        let before = self.epochs.get(stream).filter(|before| *before < epoch);
+        if before.is_some_and(|before| !ctx.is_clear(stream, *before)) {
+            return Ok(Some(step));
+        }
+        if matches!(step, Step::Frame(..)) && (!ctx.room(stream) || ctx.is_waiting(stream)) {
+            return Ok(Some(step));
+        }
+        self.epochs.insert(stream.clone(), *epoch);
+        match step {
+            Step::Frame(header, parcel) => ctx.queue(header, parcel),
+            Step::Event(header, event) => ctx.emit(&header, event)?,
+            Step::Free(_) => {}
+        }
+        Ok(None)
+    }
 }
 
 impl Node for Replayer {
@@ -70,6 +101,7 @@ impl Node for Replayer {
         Ok(Self {
             playback: Playback::start(reader, options, script, ctx.waker()),
             next: None,
+            epochs: BTreeMap::new(),
         })
     }
 
@@ -88,20 +120,16 @@ impl Node for Replayer {
     }
 
     fn work(&mut self, ctx: &mut Context<Parcel>) -> eyre::Result<Work> {
-        if let Some((header, parcel)) = self.next.take() {
-            let stream = &header.id.stream;
-            if !ctx.room(stream) || ctx.is_waiting(stream) {
-                self.next = Some((header, parcel));
-                return Ok(Work::Wait);
-            }
-            ctx.queue(header, parcel);
-            return Ok(Work::Again);
+        if let Some(step) = self.next.take() {
+            self.next = self.step(ctx, step)?;
+            return Ok(match self.next {
+                Some(_) => Work::Wait,
+                None => Work::Again,
+            });
         }
         match self.playback.next() {
             None => return Ok(Work::Wait),
-            Some(Played::Step(Step::Frame(header, parcel))) => self.next = Some((header, parcel)),
-            Some(Played::Step(Step::Free(parcel))) => repeat(ctx.outputs(), &parcel)?,
-            Some(Played::Step(Step::Event(header, event))) => ctx.emit(&header, event)?,
+            Some(Played::Step(step)) => self.next = Some(step),
             Some(Played::Round { count, reason }) => match reason {
                 None => tracing::info!(count, "played whole"),
                 Some(reason) => tracing::error!(count, "the recording ends early: {reason}"),

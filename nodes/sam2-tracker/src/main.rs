@@ -125,6 +125,8 @@ struct Prompts {
 /// Snapshots of the state.
 struct Snapshots {
     writer: SnapshotWriter,
+    /// The folder, where it is for this run alone.
+    of_run: Option<PathBuf>,
     interval: Duration,
     last: Instant,
     run: String,
@@ -199,13 +201,16 @@ impl Node for Sam2Tracker {
         let first_id = (ctx.restart_count() << IDS_PER_RUN_BITS) + 1;
         let rules = settings.tracker(ctx.live(), first_id);
         let mut tracker = Tracker::new(engines, folder.config, rules);
-        let snapshots = settings.snapshot_dir.map(|folder| {
+        let of_run = settings.snapshot_dir.is_none().then(|| folder_of_run(ctx));
+        let folder = settings.snapshot_dir.or_else(|| of_run.clone());
+        let snapshots = folder.map(|folder| {
             restore(&mut tracker, &folder, &ctx.run_id());
             Snapshots {
                 writer: SnapshotWriter::new(folder),
                 interval: Duration::from_secs_f64(settings.snapshot_interval_seconds),
                 last: Instant::now(),
                 run: ctx.run_id(),
+                of_run,
             }
         });
         if ctx.restart_count() > 0 {
@@ -301,9 +306,19 @@ impl Node for Sam2Tracker {
         let snapshot = self.snapshot(true);
         if let Some(snapshots) = &mut self.snapshots {
             snapshots.writer.finish(snapshot);
+            if let Some(folder) = &snapshots.of_run {
+                // What nobody will read; the system clears what cannot be removed.
+                let _gone = std::fs::remove_dir_all(folder);
+            }
         }
         Ok(())
     }
+}
+
+/// Where the state is kept that only a restart in the same run will want.
+fn folder_of_run(ctx: &Context<Rows>) -> PathBuf {
+    let name = format!("tracklens-{}-{}", ctx.run_id(), ctx.node_id());
+    std::env::temp_dir().join(name)
 }
 
 /// Takes over the last snapshot, as far as it is of this run and model.

@@ -347,6 +347,12 @@ impl<P> Context<P> {
         self.outputs.node.dataflow_id().to_string()
     }
 
+    /// The id of this node in its graph.
+    #[must_use]
+    pub fn node_id(&self) -> String {
+        self.outputs.node.id().to_string()
+    }
+
     /// Whether the graph is live (the newest frame wins) rather than lossless.
     #[must_use]
     pub fn live(&self) -> bool {

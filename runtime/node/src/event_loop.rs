@@ -23,7 +23,7 @@ use crate::load::LoadMeter;
 use crate::outbox::{Outbox, Policy};
 use crate::settings::{self, Resolved};
 use crate::streams::{LifeCycle, StreamChange, StreamTable};
-use crate::wiring::{Connected, Informal, Wiring};
+use crate::wiring::{Connected, Informal, Wiring, farewell};
 use crate::{BadMessage, Message, Node, Work, logging, metrics, wire};
 
 /// How often time-outs are looked at while nothing happens.
@@ -294,7 +294,14 @@ impl<N: Node> Shell<N> {
         let changes = self.streams.due(Instant::now(), seen(&self.ctx));
         self.apply(changes)?;
         self.node.finish(&mut self.ctx)?;
-        self.acknowledge(true)
+        self.acknowledge(true)?;
+        if self.ctx.words.exhausted {
+            let inputs: Vec<String> = self.ctx.inboxes.keys().cloned().collect();
+            for input in inputs {
+                self.ctx.outputs.credit(&input, &farewell())?;
+            }
+        }
+        Ok(())
     }
 
     fn is_over(&self) -> bool {
@@ -547,7 +554,11 @@ impl<N: Node> Shell<N> {
     }
 
     fn credit(&mut self, consumer: &str, credit: &Credit) -> eyre::Result<()> {
-        if !self.informal.heard(consumer, Instant::now()) {
+        if !self.informal.heard(consumer, credit, Instant::now()) {
+            self.ctx.outbox.consumer_gone(consumer);
+            return Ok(());
+        }
+        if *credit == farewell() {
             return Ok(());
         }
         let newcomer = self.ctx.outbox.credit(consumer, credit);
@@ -695,7 +706,10 @@ impl<N: Node> Shell<N> {
             .collect();
         silent.iter().try_for_each(|input| self.hello(input))?;
         let now = Instant::now();
-        for consumer in self.informal.gone(now, self.ctx.words.exhausted) {
+        for consumer in self
+            .informal
+            .gone(now, self.ctx.exhausted, self.ctx.words.exhausted)
+        {
             self.ctx.outbox.consumer_gone(&consumer);
         }
         metrics::system(N::NAME);

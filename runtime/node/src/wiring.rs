@@ -5,7 +5,7 @@
 //! directly: a node that adds an input or an output to its own configuration before it connects has
 //! that edge. It is informal: dora tells nobody of its end, and it does not reach another machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env::VarError;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use dora_message::config::{Input, InputMapping, UserInputMapping};
 use dora_message::daemon_to_node::{NodeConfig, OutputRouting};
 use dora_node_api::{DoraNode, EventStream};
 use eyre::{WrapErr, eyre};
+use tracklens_schemas::Credit;
 
 use crate::context::credit_output;
 use crate::graph::Graph;
@@ -136,52 +137,79 @@ impl Wiring {
 
 /// How long a recorder may say nothing: idle, it speaks every second.
 const RECORDER_SILENCE: Duration = Duration::from_secs(30);
+/// How long the others may, once there is nothing more to be sent: they may be at work.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How long informal consumers are given to hear of the end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// The last word of a consumer at the end of all streams. Only informal edges need it: of others dora
+/// tells the end.
+pub(crate) fn farewell() -> Credit {
+    Credit {
+        window: 0,
+        consumed: None,
+        shard: None,
+    }
+}
+
 /// Consumers of whose end dora does not tell: when to wait for them no longer.
 pub(crate) struct Informal {
-    consumers: BTreeSet<String>,
+    /// When they were heard last.
+    consumers: BTreeMap<String, Instant>,
     dismissed: BTreeSet<String>,
-    recorder_heard: Instant,
     ended: Option<Instant>,
 }
 
 impl Informal {
     pub(crate) fn new(consumers: BTreeSet<String>, now: Instant) -> Self {
         Self {
-            consumers,
+            consumers: consumers.into_iter().map(|name| (name, now)).collect(),
             dismissed: BTreeSet::new(),
-            recorder_heard: now,
             ended: None,
         }
     }
 
-    /// A consumer has said something: whether that counts, or it is waited for no longer.
-    pub(crate) fn heard(&mut self, consumer: &str, now: Instant) -> bool {
-        if consumer == RECORDER_INPUT {
-            self.recorder_heard = now;
+    /// A consumer has said something: whether it is waited for any longer.
+    pub(crate) fn heard(&mut self, consumer: &str, credit: &Credit, now: Instant) -> bool {
+        if let Some(heard) = self.consumers.get_mut(consumer) {
+            *heard = now;
+            if *credit == farewell() {
+                self.dismiss(consumer);
+            }
         }
         !self.dismissed.contains(consumer)
     }
 
-    /// Those who are waited for no longer from now on: all of them a while after the end (they are to
-    /// hear of it), and a recorder that is silent.
-    pub(crate) fn gone(&mut self, now: Instant, exhausted: bool) -> BTreeSet<String> {
-        let mut gone = BTreeSet::new();
-        if exhausted {
-            let ended = *self.ended.get_or_insert(now);
-            if now.duration_since(ended) >= FAREWELL {
-                gone = std::mem::take(&mut self.consumers);
+    fn dismiss(&mut self, consumer: &str) {
+        self.consumers.remove(consumer);
+        self.dismissed.insert(consumer.into());
+    }
+
+    /// Those who are waited for no longer from now on: a recorder that is silent, any that is silent
+    /// when nothing more will be sent (`ending`), and all of them a while after the end has been told
+    /// (they are to hear of it).
+    pub(crate) fn gone(&mut self, now: Instant, ending: bool, told: bool) -> Vec<String> {
+        if told {
+            self.ended.get_or_insert(now);
+        }
+        let over = self
+            .ended
+            .is_some_and(|at| now.duration_since(at) >= FAREWELL);
+        let silent = |consumer: &str, heard: Instant| match consumer {
+            RECORDER_INPUT => now.duration_since(heard) >= RECORDER_SILENCE,
+            _ => ending && now.duration_since(heard) >= SILENCE,
+        };
+        let mut gone = Vec::new();
+        for (consumer, heard) in &self.consumers {
+            let silent = silent(consumer, *heard);
+            if silent {
+                tracing::warn!(consumer, "says nothing: going on without it");
+            }
+            if silent || over {
+                gone.push(consumer.clone());
             }
         }
-        if now.duration_since(self.recorder_heard) >= RECORDER_SILENCE
-            && let Some(recorder) = self.consumers.take(RECORDER_INPUT)
-        {
-            tracing::warn!("the recorder says nothing: going on without it");
-            gone.insert(recorder);
-        }
-        self.dismissed.extend(gone.iter().cloned());
+        gone.iter().for_each(|consumer| self.dismiss(consumer));
         gone
     }
 }
@@ -190,29 +218,56 @@ impl Informal {
 mod tests {
     use super::*;
 
+    const START: Duration = Duration::from_secs(1000);
+
+    fn informal(names: &[&str], start: Instant) -> Informal {
+        Informal::new(names.iter().map(ToString::to_string).collect(), start)
+    }
+
+    fn word() -> Credit {
+        Credit {
+            window: 8,
+            ..farewell()
+        }
+    }
+
     #[test]
-    fn a_silent_recorder_and_all_after_the_end_are_waited_for_no_longer() {
+    fn silent_consumers_are_waited_for_as_long_as_makes_sense() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        let names = [RECORDER_INPUT, "credit_buffer"].map(String::from);
-        let mut informal = Informal::new(names.into(), start);
-        assert!(informal.gone(after(29), false).is_empty());
-        assert!(informal.heard("credit_buffer", after(29)));
-        let recorder = BTreeSet::from([RECORDER_INPUT.to_string()]);
-        assert_eq!(informal.gone(after(30), false), recorder);
-        assert!(informal.gone(after(99), false).is_empty());
-        assert!(informal.gone(after(100), true).is_empty());
-        let buffer = BTreeSet::from(["credit_buffer".to_string()]);
-        assert_eq!(informal.gone(after(101), true), buffer);
+        let mut both = informal(&[RECORDER_INPUT, "credit_buffer"], start);
+        assert!(both.gone(after(29), false, false).is_empty());
+        assert!(both.heard(RECORDER_INPUT, &word(), after(20)));
+        assert!(both.gone(after(49), false, false).is_empty());
+        assert_eq!(both.gone(after(50), false, false), [RECORDER_INPUT]);
         assert!(
-            !informal.heard("credit_buffer", after(102)),
+            !both.heard(RECORDER_INPUT, &word(), after(51)),
             "it speaks in vain"
         );
-        assert!(informal.heard("credit_tracker", after(102)));
+        assert!(
+            both.gone(start + START, false, false).is_empty(),
+            "it may be at work"
+        );
+        assert!(both.heard("credit_buffer", &word(), start + START));
+        let end = start + START + SILENCE;
+        assert_eq!(both.gone(end, true, false), ["credit_buffer"]);
+        assert!(
+            both.heard("credit_tracker", &word(), end),
+            "dora tells of its end"
+        );
+    }
 
-        let mut informal = Informal::new(recorder.clone(), start);
-        assert!(informal.heard(RECORDER_INPUT, after(20)));
-        assert!(informal.gone(after(49), false).is_empty());
-        assert_eq!(informal.gone(after(50), false), recorder);
+    #[test]
+    fn all_are_told_of_the_end_and_those_who_say_farewell_need_not_be() {
+        let start = Instant::now();
+        let mut both = informal(&["credit_a", "credit_b"], start);
+        assert!(both.gone(start, true, true).is_empty());
+        assert!(!both.heard("credit_a", &farewell(), start));
+        assert!(!both.heard("credit_a", &word(), start));
+        assert_eq!(both.gone(start + FAREWELL, true, true), ["credit_b"]);
+        assert!(
+            both.heard("credit_c", &farewell(), start),
+            "a declared edge"
+        );
     }
 }

@@ -510,7 +510,7 @@ pub static TABLE: &[Setting] = &[
         Kind::Path,
         Unset,
         SAM2_TRACKER,
-        "folder in which the state of all streams is kept for a restart; unset: none",
+        "folder in which the state of all streams is kept; unset: in the system's temporary folder, for this run",
     ),
     row(
         "SNAPSHOT_INTERVAL_SECONDS",
