@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tracklens_node::Waker;
-use tracklens_recording::{End, Fault, ReadError, Reader};
+use tracklens_recording::{End, ReadError, Reader};
 
 use crate::{Options, Script, Step};
 
@@ -118,7 +118,8 @@ impl Player {
         for step in self.script.end() {
             self.say(Played::Step(step))?;
         }
-        Ok((count, reason(fault, reader.end())))
+        let fault = fault.map(|fault| fault.to_string());
+        Ok((count, fault.or_else(|| reader.end().and_then(End::fault))))
     }
 
     fn wait(&self, start: Instant, offset: Duration) {
@@ -134,15 +135,5 @@ impl Player {
         let said = self.steps.send(played).map_err(|_| Unheard);
         self.wake.wake();
         said
-    }
-}
-
-fn reason(fault: Option<Fault>, end: Option<&End>) -> Option<String> {
-    match (fault, end) {
-        (Some(fault), _) => Some(fault.to_string()),
-        (None, Some(End::Cut { position, reason })) => {
-            Some(format!("at byte {position}: {reason}"))
-        }
-        (None, _) => None,
     }
 }

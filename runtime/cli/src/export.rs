@@ -38,7 +38,7 @@ pub(crate) fn export(arguments: &McapArguments, out: &mut dyn Write) -> eyre::Re
     let fault = loop {
         let record = match reader.next() {
             Ok(Some(record)) => record,
-            Ok(None) => break reader.end().and_then(cut),
+            Ok(None) => break reader.end().and_then(End::fault),
             Err(fault) => break Some(fault.to_string()),
         };
         bar.set_position(record.position + record.size);
@@ -68,11 +68,4 @@ pub(crate) fn export(arguments: &McapArguments, out: &mut dyn Write) -> eyre::Re
     }
     writeln!(out, "written: {}", target.display())?;
     Ok(fault.is_none())
-}
-
-fn cut(end: &End) -> Option<String> {
-    match end {
-        End::Whole => None,
-        End::Cut { position, reason } => Some(format!("at byte {position}: {reason}")),
-    }
 }

@@ -76,7 +76,7 @@ pub(crate) fn inspect(arguments: &InspectArguments, out: &mut dyn Write) -> eyre
     contents.fault = loop {
         match reader.next() {
             Ok(Some(record)) => contents.add(&record),
-            Ok(None) => break reader.end().and_then(reason),
+            Ok(None) => break reader.end().and_then(End::fault),
             Err(fault) => break Some(fault.to_string()),
         }
     };
@@ -87,13 +87,6 @@ pub(crate) fn inspect(arguments: &InspectArguments, out: &mut dyn Write) -> eyre
         contents.tell(out)?;
     }
     Ok(contents.fault.is_none())
-}
-
-fn reason(end: &End) -> Option<String> {
-    match end {
-        End::Whole => None,
-        End::Cut { position, reason } => Some(format!("at byte {position}: {reason}")),
-    }
 }
 
 /// Every node, and where its outputs go: `[decoder, frames > buffer, publisher]`.

@@ -67,11 +67,7 @@ fn contents(file: &Path) -> eyre::Result<(String, Counts)> {
             Err(fault) => break Some(fault.to_string()),
         }
     };
-    let cut = match reader.end() {
-        Some(End::Cut { position, reason }) => Some(format!("at byte {position}: {reason}")),
-        _ => None,
-    };
-    if let Some(reason) = fault.or(cut) {
+    if let Some(reason) = fault.or_else(|| reader.end().and_then(End::fault)) {
         eprintln!("{}: played up to the fault: {reason}", file.display());
     }
     Ok((reader.descriptor().to_string(), counts))

@@ -60,6 +60,17 @@ pub enum End {
     },
 }
 
+impl End {
+    /// Why there is no more, where there should be.
+    #[must_use]
+    pub fn fault(&self) -> Option<String> {
+        match self {
+            Self::Whole => None,
+            Self::Cut { position, reason } => Some(format!("at byte {position}: {reason}")),
+        }
+    }
+}
+
 /// One message.
 #[derive(Clone, Debug)]
 pub struct Record {
