@@ -3,13 +3,28 @@
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// A port that nobody uses.
+/// Under the range from which the system takes ports for outgoing connections: what is free now
+/// stays free until it is used, also over a restart of who listens there.
+const PORTS: std::ops::Range<u32> = 10_000..32_000;
+
+/// A port that nobody uses, and that this process has not given before.
+///
+/// # Panics
+/// Where none is left.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Test programs that run beside each other begin at different places.
+    let first = std::process::id().wrapping_mul(97) % count;
+    (0..count)
+        .map(|_| PORTS.start + (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % count)
+        .filter_map(|port| u16::try_from(port).ok())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 /// The first of so many ports in a row that are free, low enough for METRICS_PORT.
@@ -18,7 +33,7 @@ pub fn free_ports(count: u16) -> u16 {
     let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
     (0..100)
         .map(|_| free_port())
-        .find(|first| *first < 65_000 - count && (*first..*first + count).all(free))
+        .find(|first| (*first..*first + count).all(free))
         .expect("free ports in a row")
 }
 
@@ -61,27 +76,30 @@ impl Broker {
         std::fs::write(at("plugins"), "[].\n").expect("plugins");
         std::fs::write(at("rabbitmq.conf"), "").expect("rabbitmq.conf");
         let log = std::fs::File::create(at("broker.log")).expect("broker.log");
-        let child = Command::new(server())
-            .env("HOME", folder)
-            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_NODENAME", format!("test{}@localhost", self.port))
-            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_NODE_PORT", self.port.to_string())
-            .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
-            .env("RABBITMQ_MNESIA_BASE", at("data"))
-            .env("RABBITMQ_LOG_BASE", at("log"))
-            .env("RABBITMQ_LOGS", "-")
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
-            .env("RABBITMQ_CONFIG_FILE", at("rabbitmq"))
-            .env("RABBITMQ_PID_FILE", at("pid"))
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +sbwt none")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("broker.log"))
-            .stderr(log)
-            .spawn()
-            .expect("rabbitmq-server starts");
-        self.child = Some(child);
+        let spawn = || {
+            let log = || log.try_clone().expect("broker.log");
+            Command::new(server())
+                .env("HOME", folder)
+                .env("ERL_EPMD_PORT", self.epmd_port.to_string())
+                .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+                .env("RABBITMQ_NODENAME", format!("test{}@localhost", self.port))
+                .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+                .env("RABBITMQ_NODE_PORT", self.port.to_string())
+                .env("RABBITMQ_DIST_PORT", self.distribution_port.to_string())
+                .env("RABBITMQ_MNESIA_BASE", at("data"))
+                .env("RABBITMQ_LOG_BASE", at("log"))
+                .env("RABBITMQ_LOGS", "-")
+                .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
+                .env("RABBITMQ_CONFIG_FILE", at("rabbitmq"))
+                .env("RABBITMQ_PID_FILE", at("pid"))
+                .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 1:1 +sbwt none")
+                .stdin(Stdio::null())
+                .stdout(log())
+                .stderr(log())
+                .spawn()
+                .expect("rabbitmq-server starts")
+        };
+        let mut child = spawn();
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             let log = std::fs::read_to_string(at("broker.log")).unwrap_or_default();
@@ -89,8 +107,13 @@ impl Broker {
                 start.elapsed() < Duration::from_secs(90),
                 "no broker:\n{log}"
             );
+            // On a busy machine it can miss the port mapper that it has just started, and gives up.
+            if let Ok(Some(_)) = child.try_wait() {
+                child = spawn();
+            }
             std::thread::sleep(Duration::from_millis(100));
         }
+        self.child = Some(child);
     }
 
     /// Stops it in order, as a restart of its machine would. Its data stay.

@@ -156,9 +156,10 @@ fn live(chaos: &Chaos, told: &mut dyn FnMut(&str)) -> Report {
     let over = AtomicBool::new(false);
     let sent = std::thread::scope(|scope| {
         let sending = scope.spawn(|| send(port, &coded, &over));
+        let over = Over(&over);
         run.wait_for_rows(20);
         disturb(chaos, &mut run, &mut report, told);
-        over.store(true, Ordering::Relaxed);
+        drop(over);
         sending.join().expect("the sender")
     });
     run.wait_until("the end of the stream", |output| {
@@ -172,6 +173,15 @@ fn live(chaos: &Chaos, told: &mut dyn FnMut(&str)) -> Report {
     report.frames.1 = sent;
     report.frames.0 = frames_with_rows(&output);
     report
+}
+
+/// Sets it when it goes, also where something did not hold: the scope waits for the sender.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Sends at its pace until all is over, and connects anew when the connection breaks; how many
