@@ -248,8 +248,10 @@ impl Node for Sam2Tracker {
             "prompts" => self.prompts(ctx, message),
             _ => Ok(()),
         };
-        while let Some(pair) = self.pairing.next(&stream) {
-            self.work_off(ctx, pair);
+        if !self.waits {
+            while let Some(pair) = self.pairing.next(&stream) {
+                self.work_off(ctx, pair);
+            }
         }
         self.let_orphans_go(ctx);
         result
@@ -288,7 +290,16 @@ impl Node for Sam2Tracker {
         Ok(())
     }
 
-    fn work(&mut self, _ctx: &mut Context<Rows>) -> eyre::Result<Work> {
+    /// One frame at a time: what has come meanwhile is taken in before the next, so that its encoding
+    /// begins.
+    fn work(&mut self, ctx: &mut Context<Rows>) -> eyre::Result<Work> {
+        for stream in self.pairing.waiting() {
+            if let Some(pair) = self.pairing.next(&stream) {
+                self.work_off(ctx, pair);
+                self.let_orphans_go(ctx);
+                return Ok(Work::Again);
+            }
+        }
         self.upkeep();
         Ok(Work::Wait)
     }
@@ -348,17 +359,18 @@ impl Sam2Tracker {
         if let Some((engines, config)) = self.model.follow(image.info.quality) {
             self.tracker.switch(engines, config);
         }
-        let prompts = match self.waits {
-            false => self.pairing.take(&message.header),
-            true => match self.pairing.at_hand(&message.header) {
-                Some(prompts) => prompts,
-                None => {
-                    self.pairing
-                        .frame(message.header.clone(), image.info, image.data);
-                    return Ok(());
-                }
-            },
-        };
+        if self.waits {
+            self.tracker.prepare(&message.header.id, &image);
+            // What is encoded for one model is of no use to another.
+            let pixels = match self.model.may_change() {
+                true => image.data,
+                false => &[],
+            };
+            self.pairing
+                .frame(message.header.clone(), image.info, pixels);
+            return Ok(());
+        }
+        let prompts = self.pairing.take(&message.header);
         self.track(ctx, &message.header, image, &prompts);
         Ok(())
     }

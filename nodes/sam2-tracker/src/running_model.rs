@@ -44,9 +44,10 @@ pub struct RunningModel {
 }
 
 impl RunningModel {
-    /// This model runs; without rules it stays.
+    /// This model runs; without rules, or where none is smaller, it stays.
     #[must_use]
     pub fn new(name: String, rules: Option<SwitchRules>) -> Self {
+        let rules = rules.filter(|rules| !smaller(&name, &rules.folders).is_empty());
         Self {
             name,
             rules,
@@ -60,6 +61,12 @@ impl RunningModel {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether another may take its place.
+    #[must_use]
+    pub fn may_change(&self) -> bool {
+        self.rules.is_some()
     }
 
     /// A smaller model, where free memory has fallen below the limit; looks every few seconds.

@@ -21,7 +21,7 @@ use tracklens_sam2::bitmap::{Bitmap, CleanUp, Regions};
 use tracklens_sam2::mask::MaskPainter;
 use tracklens_sam2::memory_bank::{MemoryBank, Shown};
 use tracklens_sam2::model_folder::{MemoryRules, ModelConfig};
-use tracklens_sam2::modules::{InferenceError, Modules};
+use tracklens_sam2::modules::{Ahead, InferenceError, Modules};
 use tracklens_sam2::preprocess::{ColourMatrix, Preprocessor};
 use tracklens_sam2::prompt::{PromptError, Question, Target};
 use tracklens_sam2::proposals::ProposalRules;
@@ -150,8 +150,7 @@ enum Seen {
 }
 
 /// Everything that the modules have said about a frame.
-struct Worked<F> {
-    features: F,
+struct Worked {
     /// Of every object: what was seen.
     seen: Vec<Seen>,
     /// Of every object: what it looks like, as far as that was asked.
@@ -168,6 +167,10 @@ pub struct Tracker<M: Modules> {
     pub(crate) clean_up: CleanUp,
     regions: Regions,
     streams: HashMap<StreamId, StreamState<M::Frame>>,
+    /// Frames that are encoded before their turn.
+    ahead: HashMap<FrameId, (Ahead<M::Frame>, Duration)>,
+    /// Tensors to be filled again.
+    spare: Vec<Vec<f32>>,
 }
 
 impl<M: Modules> Tracker<M> {
@@ -182,7 +185,20 @@ impl<M: Modules> Tracker<M> {
             clean_up: CleanUp::default(),
             regions: Regions::default(),
             streams: HashMap::new(),
+            ahead: HashMap::new(),
+            spare: Vec::new(),
         }
+    }
+
+    /// Begins to encode a frame whose turn will come; [`track`](Self::track) then needs no pixels of it.
+    /// A switch to another model forgets it.
+    pub fn prepare(&mut self, id: &FrameId, image: &Image<'_>) {
+        let start = Instant::now();
+        self.preprocessor.run(image);
+        let tensor = self.preprocessor.take(self.spare.pop().unwrap_or_default());
+        let took = start.elapsed();
+        let ahead = self.observer.encode_ahead(tensor);
+        self.ahead.insert(id.clone(), (ahead, took));
     }
 
     /// The model's description.
@@ -206,6 +222,7 @@ impl<M: Modules> Tracker<M> {
     /// those out of sight are forgotten. Late prompts for frames before that are too late.
     pub fn switch(&mut self, modules: M, config: ModelConfig) {
         self.preprocessor = Preprocessor::new(&config.input, self.settings.colour);
+        self.ahead.clear();
         self.observer = Observer::new(modules, config, self.settings.max_batch);
         for state in self.streams.values_mut() {
             state.past.clear();
@@ -247,6 +264,7 @@ impl<M: Modules> Tracker<M> {
         if let Some(state) = self.streams.get_mut(stream) {
             state.reopen(state.epoch);
         }
+        self.ahead.retain(|id, _| id.stream != *stream);
     }
 
     /// The id that a stream's next object gets is at least this.
@@ -297,12 +315,19 @@ impl<M: Modules> Tracker<M> {
             let question = self.questions(prompt, size, &mut outcome.bad_prompts).pop();
             corrected.extend(place.zip(question));
         }
-        let start = Instant::now();
-        self.preprocessor.run(image);
-        outcome.stages.preprocess = start.elapsed();
-        let worked = self.attempt(|tracker| tracker.work(&state, &questions, &corrected, size));
+        let worked = self
+            .features(id, image, &mut outcome.stages)
+            .and_then(|features| {
+                let work = |tracker: &mut Self| {
+                    tracker.work(&features, &state, &questions, &corrected, size)
+                };
+                let worked = self.attempt(work)?;
+                Ok((features, worked))
+            });
         match worked {
-            Ok(worked) => self.commit(&mut state, id, worked, size, &mut outcome),
+            Ok((features, worked)) => {
+                self.commit(&mut state, id, (features, worked), size, &mut outcome);
+            }
             Err(error) => {
                 outcome.status = match &state.rows {
                     Some(_) => TracksStatus::Held,
@@ -316,6 +341,46 @@ impl<M: Modules> Tracker<M> {
         self.observer.take_times(&mut outcome.stages);
         self.streams.insert(id.stream.clone(), state);
         outcome
+    }
+
+    /// The features of a frame: those prepared, or made now.
+    fn features(
+        &mut self,
+        id: &FrameId,
+        image: &Image<'_>,
+        stages: &mut Stages,
+    ) -> Result<M::Frame, InferenceError> {
+        if !self.ahead.contains_key(id) {
+            if image.data.len() < image.info.byte_len() {
+                return Err(InferenceError {
+                    module: "image_encoder",
+                    objects: 1,
+                    reason: "the frame was prepared for another model".into(),
+                });
+            }
+            self.prepare(id, image);
+        }
+        let later = |other: &FrameId| {
+            other.stream != id.stream || (other.epoch, other.frame) >= (id.epoch, id.frame)
+        };
+        self.ahead.retain(|other, _| later(other));
+        let gone = InferenceError {
+            module: "image_encoder",
+            objects: 1,
+            reason: "nothing was prepared".into(),
+        };
+        let (ahead, took) = self.ahead.remove(id).ok_or(gone)?;
+        stages.preprocess = took;
+        let encoded = self.observer.encoded(ahead)?;
+        let frame = match encoded.frame {
+            Err(_) if self.settings.retries > 0 => {
+                std::thread::sleep(self.settings.retry_delay);
+                self.attempt(|tracker| tracker.observer.encode(&encoded.pixels))
+            }
+            frame => frame,
+        };
+        self.spare.push(encoded.pixels);
+        frame
     }
 
     /// Applies prompts on a frame that has been worked on already, and brings the objects that
@@ -443,25 +508,25 @@ impl<M: Modules> Tracker<M> {
     /// Everything that can fail about a frame; changes no state of the stream.
     fn work(
         &mut self,
+        features: &M::Frame,
         state: &StreamState<M::Frame>,
         questions: &[Question],
         corrected: &[(usize, Question)],
         size: (u32, u32),
-    ) -> Result<Worked<M::Frame>, InferenceError> {
-        let features = self.observer.encode(self.preprocessor.tensor())?;
+    ) -> Result<Worked, InferenceError> {
         let is_corrected = |at: &usize| corrected.iter().any(|(corrected, _)| corrected == at);
         let followed: Vec<usize> = (0..state.objects.len())
             .filter(|at| !is_corrected(at))
             .collect();
-        let mut grown = self.grow(&features, state, &followed, size)?;
-        self.doubt(&features, state, &followed, &mut grown)?;
+        let mut grown = self.grow(features, state, &followed, size)?;
+        self.doubt(features, state, &followed, &mut grown)?;
         let paths: Vec<usize> = grown.iter().map(Vec::len).collect();
         let (ways, sightings): (Vec<(usize, f32)>, Vec<Sighting>) = grown
             .into_iter()
             .flatten()
             .map(|step| ((step.from, step.score), step.sighting))
             .unzip();
-        let memories = self.observer.remember(&features, &sightings, false)?;
+        let memories = self.observer.remember(features, &sightings, false)?;
         let steps = ways.into_iter().zip(sightings).zip(memories);
         let mut steps = steps.map(|(((from, score), sighting), memory)| Remembered {
             from,
@@ -473,7 +538,7 @@ impl<M: Modules> Tracker<M> {
         let mut all = Vec::with_capacity(state.objects.len());
         for at in 0..state.objects.len() {
             if let Some((_, question)) = corrected.iter().find(|(corrected, _)| *corrected == at) {
-                let answers = self.answers(&features, std::slice::from_ref(question))?;
+                let answers = self.answers(features, std::slice::from_ref(question))?;
                 all.extend(answers.into_iter().map(Seen::Corrected));
             } else if let Some(best) = steps.next() {
                 let rivals = paths.next().unwrap_or(1).saturating_sub(1);
@@ -486,16 +551,15 @@ impl<M: Modules> Tracker<M> {
             false => {
                 let logits = all.iter().map(|seen| &seen.sighting().logits);
                 let living: Vec<Bitmap> = logits.map(|logits| Bitmap::new(logits)).collect();
-                let mut newborn = self.newborn(&features, questions, &living, size)?;
+                let mut newborn = self.newborn(features, questions, &living, size)?;
                 let hidden = |at: usize| living[at].area() == 0;
                 let missed = state.missed(state.step, self.return_frames(), hidden);
-                self.recognise(&features, &missed, &mut newborn, size)?;
+                self.recognise(features, &missed, &mut newborn, size)?;
                 newborn
             }
         };
-        let appearances = self.appearances(&features, state, &all)?;
+        let appearances = self.appearances(features, state, &all)?;
         Ok(Worked {
-            features,
             seen: all,
             appearances,
             newborn,
@@ -853,7 +917,7 @@ impl<M: Modules> Tracker<M> {
         &mut self,
         state: &mut StreamState<M::Frame>,
         id: &FrameId,
-        worked: Worked<M::Frame>,
+        (features, worked): (M::Frame, Worked),
         size: (u32, u32),
         outcome: &mut Outcome,
     ) {
@@ -914,7 +978,7 @@ impl<M: Modules> Tracker<M> {
             frame: id.frame,
             step: state.step,
             size,
-            features: worked.features,
+            features,
             living,
         };
         state.keep(past, self.settings.past_frames);

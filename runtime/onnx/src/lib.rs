@@ -3,7 +3,7 @@
 
 mod session;
 
-pub use session::{Device, SessionSettings, library, open};
+pub use session::{Device, SessionSettings, library, on_cpu, open};
 
 /// Why a model cannot be opened.
 #[derive(Debug, thiserror::Error)]

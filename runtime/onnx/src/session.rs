@@ -92,6 +92,19 @@ pub fn open(model: &Path, settings: &SessionSettings) -> Result<Session, OnnxErr
         .map_err(|error| broken(&error))
 }
 
+/// Whether sessions run on the CPU; loads the library the first time.
+///
+/// # Errors
+/// Where the library cannot be loaded.
+pub fn on_cpu(settings: &SessionSettings) -> Result<bool, OnnxError> {
+    let _loaded = environment(&settings.library)?;
+    Ok(match settings.device {
+        Device::Cpu => true,
+        Device::Cuda => false,
+        Device::Auto => !matches!(CUDA::is_available(), Ok(true)),
+    })
+}
+
 /// Puts a session on its device.
 fn place(builder: &mut SessionBuilder, device: Device) -> Result<(), OnnxError> {
     if device == Device::Cpu {

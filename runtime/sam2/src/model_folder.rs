@@ -226,6 +226,9 @@ pub enum ModelError {
         /// What the module has.
         found: String,
     },
+    /// The system gives no thread.
+    #[error("cannot start the thread of the image encoder: {0}")]
+    Thread(String),
     /// Library, device or file do not work.
     #[error(transparent)]
     Onnx(#[from] OnnxError),

@@ -3,6 +3,11 @@
 //! The tracker knows only this; [`crate::Engines`] does it with ONNX Runtime. Tensors are flat,
 //! row-major; `B` is the number of objects in a batch (docs/models.md).
 
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::model_folder::Geometry;
+
 /// An inference that failed; the model stays usable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{module} failed on {objects} object(s): {reason}")]
@@ -13,6 +18,43 @@ pub struct InferenceError {
     pub objects: usize,
     /// What ONNX Runtime says.
     pub reason: String,
+}
+
+/// A frame that has been encoded, or could not be.
+#[derive(Debug)]
+pub struct Encoded<F> {
+    /// Its tensor, for another attempt or another frame.
+    pub pixels: Vec<f32>,
+    /// Its features.
+    pub frame: Result<F, InferenceError>,
+    /// What that took.
+    pub time: Duration,
+}
+
+/// A frame that is encoded while other work goes on.
+#[derive(Debug)]
+pub enum Ahead<F> {
+    /// It is done.
+    Ready(Encoded<F>),
+    /// Another thread is at it.
+    Coming(mpsc::Receiver<Encoded<F>>),
+}
+
+impl<F> Ahead<F> {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// Where the thread is gone.
+    pub fn wait(self) -> Result<Encoded<F>, InferenceError> {
+        match self {
+            Self::Ready(encoded) => Ok(encoded),
+            Self::Coming(coming) => coming.recv().map_err(|_| InferenceError {
+                module: "image_encoder",
+                objects: 1,
+                reason: "its thread has ended".into(),
+            }),
+        }
+    }
 }
 
 /// What the memory attention reads of `B` objects, padded to the same numbers.
@@ -75,6 +117,28 @@ pub struct Decoded {
     pub object_score: Vec<f32>,
 }
 
+impl Decoded {
+    /// Makes room for so many objects: each tensor's numbers per object, and the tensor.
+    pub(crate) fn places(
+        &mut self,
+        objects: usize,
+        geometry: &Geometry,
+    ) -> [(usize, &mut [f32]); 4] {
+        let candidates = geometry.candidates;
+        let place = |tensor, len: usize| -> (usize, &mut [f32]) {
+            let tensor: &mut Vec<f32> = tensor;
+            tensor.resize(objects * len, 0.0);
+            (len, tensor)
+        };
+        [
+            place(&mut self.logits, candidates * geometry.mask_len()),
+            place(&mut self.iou, candidates),
+            place(&mut self.pointers, candidates * geometry.pointer_len()),
+            place(&mut self.object_score, 1),
+        ]
+    }
+}
+
 /// Masks of `B` objects to be remembered.
 #[derive(Clone, Debug, Default)]
 pub struct MaskBatch {
@@ -105,6 +169,18 @@ pub trait Modules {
     /// # Errors
     /// Where inference fails.
     fn encode_image(&mut self, pixels: &[f32]) -> Result<Self::Frame, InferenceError>;
+
+    /// Begins to encode a frame that will be asked for. A model that does one thing at a time does it
+    /// now.
+    fn encode_ahead(&mut self, pixels: Vec<f32>) -> Ahead<Self::Frame> {
+        let start = Instant::now();
+        let frame = self.encode_image(&pixels);
+        Ahead::Ready(Encoded {
+            pixels,
+            frame,
+            time: start.elapsed(),
+        })
+    }
 
     /// The embedding of a frame as it is: C×h×w.
     ///

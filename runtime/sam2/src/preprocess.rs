@@ -149,10 +149,10 @@ impl Preprocessor {
         &self.tensor
     }
 
-    /// The tensor of the last frame.
-    #[must_use]
-    pub fn tensor(&self) -> &[f32] {
-        &self.tensor
+    /// Gives the tensor of the last frame away, for `instead`.
+    pub fn take(&mut self, mut instead: Vec<f32>) -> Vec<f32> {
+        instead.resize(self.tensor.len(), 0.0);
+        std::mem::replace(&mut self.tensor, instead)
     }
 
     fn plan(&mut self, width: u32, height: u32) -> usize {

@@ -8,7 +8,9 @@ use tracklens_schemas::Mask;
 use crate::bitmap::Bitmap;
 use crate::memory_bank::{Memory, Shown};
 use crate::model_folder::{MemoryRules, ModelConfig};
-use crate::modules::{Decoded, InferenceError, Look, MaskBatch, MemoryBatch, Modules, PromptBatch};
+use crate::modules::{
+    Ahead, Decoded, Encoded, InferenceError, Look, MaskBatch, MemoryBatch, Modules, PromptBatch,
+};
 use crate::prompt::{Question, Target};
 use crate::proposals::{Proposal, ProposalRules};
 use crate::resample::resize;
@@ -102,6 +104,21 @@ impl<M: Modules> Observer<M> {
     pub fn encode(&mut self, pixels: &[f32]) -> Result<M::Frame, InferenceError> {
         let modules = &mut self.modules;
         timed(&mut self.times.encode, || modules.encode_image(pixels))
+    }
+
+    /// Begins to encode a frame that will be asked for.
+    pub fn encode_ahead(&mut self, pixels: Vec<f32>) -> Ahead<M::Frame> {
+        self.modules.encode_ahead(pixels)
+    }
+
+    /// Waits for a frame that is encoded ahead.
+    ///
+    /// # Errors
+    /// Where nobody is at it any more.
+    pub fn encoded(&mut self, ahead: Ahead<M::Frame>) -> Result<Encoded<M::Frame>, InferenceError> {
+        let encoded = ahead.wait()?;
+        self.times.encode += encoded.time;
+        Ok(encoded)
     }
 
     /// The embedding of a frame: C×h×w.
