@@ -45,6 +45,58 @@ pub enum Command {
     Models(ModelsCommand),
     /// Measure a tracker on an annotated dataset
     Eval(EvalArguments),
+    /// Measure speed: what a frame costs, by objects, lines and streams
+    Bench(BenchArguments),
+}
+
+/// `tracklens bench`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tracklens bench street.mp4
+  tracklens bench street.mp4 --objects 1,4,8 --streams 1,2,4
+  python3 -m venv venv && venv/bin/pip install -r tests/baseline/requirements.txt
+  tracklens bench street.mp4 --boxes boxes.yml --baseline venv/bin/python
+
+A table, bench.json, and plots (PNG) of how the cost grows. Objects are shown by boxes on the first frame and
+never let go, so that every frame does the full work. --boxes is `size: [width, height]` and
+`boxes: [{box: [x0, y0, x1, y1]}, ...]`; without it, or where it has too few, they lie on a grid.
+Nothing else should run meanwhile. Wants the project's folder, ffmpeg and ffprobe.")]
+pub struct BenchArguments {
+    /// The video
+    pub clip: PathBuf,
+    /// The model of sam2-tracker: a name, or its folder
+    #[arg(long, default_value = "nano")]
+    pub model: String,
+    /// Numbers of objects
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1,4,8",
+        value_name = "NUMBERS"
+    )]
+    pub objects: Vec<usize>,
+    /// Lines of the picture, each with one object
+    #[arg(long, value_delimiter = ',', value_name = "LINES")]
+    pub resolutions: Vec<u32>,
+    /// Numbers of streams, each with one object
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
+    pub streams: Vec<usize>,
+    /// Lines of the picture where they do not vary
+    #[arg(long, default_value_t = 720)]
+    pub height: u32,
+    /// Frames of each stream to measure
+    #[arg(long, default_value_t = 200)]
+    pub frames: u64,
+    /// Boxes of the objects
+    #[arg(long, value_name = "FILE")]
+    pub boxes: Option<PathBuf>,
+    /// Run tests/baseline/ beside it with this Python
+    #[arg(long, value_name = "PYTHON")]
+    pub baseline: Option<PathBuf>,
+    /// Where the report goes
+    #[arg(long, value_name = "DIR", default_value = "out/bench")]
+    pub out: PathBuf,
 }
 
 /// `tracklens config`.

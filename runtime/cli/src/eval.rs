@@ -15,7 +15,7 @@ mod discovery;
 mod distance;
 mod endpoint;
 mod follow;
-mod graph;
+pub(crate) mod graph;
 mod masks;
 mod prompt_count;
 mod prompt_file;

@@ -3,6 +3,7 @@
 //! does could be typed as `dora run` with a few variables set.
 
 pub mod args;
+mod bench;
 mod config;
 mod diff;
 mod doctor;
@@ -47,6 +48,7 @@ pub fn carry_out(arguments: Arguments, out: &mut dyn Write) -> ExitCode {
         Command::Tracks(arguments) => tracks::tracks(&arguments, out),
         Command::Models(command) => models::models(&command, out),
         Command::Eval(arguments) => eval::eval(&arguments, out),
+        Command::Bench(arguments) => bench::bench(&arguments, out),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,0 +1,116 @@
+//! How long each operation of each node takes, from the histograms of its metrics.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use tracklens_node::metrics::FRAME_DURATION;
+
+use crate::streams::exposition::{Sample, fetch, samples};
+
+const INFERENCE: &str = "sam2_inference_duration_seconds";
+/// The nodes of graphs/bench.yml, by the offsets of their ports.
+const NODES: [(&str, u16); 5] = [
+    ("decoder", 0),
+    ("buffer", 1),
+    ("prompt-generator", 2),
+    ("sam2-tracker", 3),
+    ("publisher", 6),
+];
+
+/// Times of one operation, seconds.
+#[derive(Debug, Serialize)]
+pub(super) struct Stage {
+    pub(super) node: &'static str,
+    pub(super) operation: String,
+    pub(super) count: f64,
+    pub(super) mean: f64,
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+}
+
+/// What the nodes say now.
+pub(super) fn pages(port: u16) -> Vec<(&'static str, Vec<Sample>)> {
+    NODES
+        .iter()
+        .filter_map(|(node, offset)| Some((*node, samples(&fetch(port + offset)?))))
+        .collect()
+}
+
+#[derive(Default)]
+struct Histogram {
+    buckets: Vec<(f64, f64)>,
+    sum: f64,
+    count: f64,
+}
+
+/// The operations of all nodes.
+pub(super) fn stages(pages: &[(&'static str, Vec<Sample>)]) -> Vec<Stage> {
+    let mut stages = Vec::new();
+    for (node, samples) in pages {
+        let mut histograms: BTreeMap<&str, Histogram> = BTreeMap::new();
+        for sample in samples {
+            let of = [FRAME_DURATION, INFERENCE];
+            let part = of.iter().find_map(|name| sample.name.strip_prefix(name));
+            let (Some(part), Some(operation)) = (part, sample.label("operation")) else {
+                continue;
+            };
+            let histogram = histograms.entry(operation).or_default();
+            match part {
+                "_sum" => histogram.sum += sample.value,
+                "_count" => histogram.count += sample.value,
+                "_bucket" => {
+                    let bound = sample.label("le").and_then(|le| le.parse().ok());
+                    histogram
+                        .buckets
+                        .extend(bound.map(|le: f64| (le, sample.value)));
+                }
+                _ => {}
+            }
+        }
+        stages.extend(histograms.into_iter().map(|(operation, histogram)| Stage {
+            node,
+            operation: operation.to_string(),
+            count: histogram.count,
+            mean: histogram.sum / histogram.count.max(1.0),
+            p50: histogram.quantile(0.5),
+            p99: histogram.quantile(0.99),
+        }));
+    }
+    stages
+}
+
+impl Histogram {
+    /// Linear inside a bucket, as Prometheus' histogram_quantile.
+    fn quantile(&self, q: f64) -> f64 {
+        let wanted = q * self.count;
+        let (mut low, mut below) = (0.0, 0.0);
+        for (bound, count) in &self.buckets {
+            if *count >= wanted && bound.is_finite() {
+                let inside = (count - below).max(1e-9);
+                return low + (bound - low) * (wanted - below) / inside;
+            }
+            if bound.is_finite() {
+                (low, below) = (*bound, *count);
+            }
+        }
+        low
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_interpolated_inside_a_bucket() {
+        let page = "video_processor_frame_duration_seconds_bucket{operation=\"track\",le=\"0.01\"} 0\n\
+                    video_processor_frame_duration_seconds_bucket{operation=\"track\",le=\"0.02\"} 10\n\
+                    video_processor_frame_duration_seconds_bucket{operation=\"track\",le=\"+Inf\"} 10\n\
+                    video_processor_frame_duration_seconds_sum{operation=\"track\"} 0.16\n\
+                    video_processor_frame_duration_seconds_count{operation=\"track\"} 10\n";
+        let stages = stages(&[("sam2-tracker", samples(page))]);
+        assert_eq!(stages.len(), 1);
+        assert!((stages[0].p50 - 0.015).abs() < 1e-9, "{stages:?}");
+        assert!((stages[0].mean - 0.016).abs() < 1e-9, "{stages:?}");
+    }
+}
