@@ -372,13 +372,14 @@ impl<M: Modules> Tracker<M> {
         let (ahead, took) = self.ahead.remove(id).ok_or(gone)?;
         stages.preprocess = took;
         let encoded = self.observer.encoded(ahead)?;
-        let frame = match encoded.frame {
-            Err(_) if self.settings.retries > 0 => {
-                std::thread::sleep(self.settings.retry_delay);
-                self.attempt(|tracker| tracker.observer.encode(&encoded.pixels))
+        let mut frame = encoded.frame;
+        for _ in 0..self.settings.retries {
+            if frame.is_ok() {
+                break;
             }
-            frame => frame,
-        };
+            std::thread::sleep(self.settings.retry_delay);
+            frame = self.observer.encode(&encoded.pixels);
+        }
         self.spare.push(encoded.pixels);
         frame
     }

@@ -14,6 +14,8 @@ pub struct Waiting {
     pub info: ImageInfo,
     /// Its pixels.
     pub pixels: Vec<u8>,
+    /// How many frames came before it, of all streams.
+    arrival: u64,
 }
 
 /// A frame and its prompts, `P`.
@@ -51,6 +53,7 @@ pub struct Pairing<P = Vec<Prompt>> {
     queues: HashMap<StreamId, Queue<P>>,
     orphans: Vec<Header>,
     spare: Vec<Vec<u8>>,
+    arrivals: u64,
 }
 
 fn key(header: &Header) -> Key {
@@ -63,6 +66,7 @@ impl<P> Default for Pairing<P> {
             queues: HashMap::new(),
             orphans: Vec::new(),
             spare: Vec::new(),
+            arrivals: 0,
         }
     }
 }
@@ -95,7 +99,9 @@ impl<P: Default> Pairing<P> {
             header,
             info,
             pixels: kept,
+            arrival: self.arrivals,
         });
+        self.arrivals += 1;
     }
 
     /// Prompts have come. Returns them if their frame has been given out before.
@@ -139,16 +145,19 @@ impl<P: Default> Pairing<P> {
         std::mem::take(&mut self.orphans)
     }
 
-    /// Streams with frames that wait.
+    /// Streams with frames that wait, the one whose frame has waited longest first.
     #[must_use]
     pub fn waiting(&self) -> Vec<StreamId> {
-        let waiting = self
-            .queues
-            .iter()
-            .filter(|(_, queue)| !queue.frames.is_empty());
-        let mut streams: Vec<StreamId> = waiting.map(|(stream, _)| stream.clone()).collect();
+        let queues = self.queues.iter();
+        let waiting = queues.filter_map(|(stream, queue)| Some((queue.frames.front()?, stream)));
+        let mut streams: Vec<(u64, &StreamId)> = waiting
+            .map(|(frame, stream)| (frame.arrival, stream))
+            .collect();
         streams.sort();
         streams
+            .into_iter()
+            .map(|(_, stream)| stream.clone())
+            .collect()
     }
 
     /// The epoch of a stream's frames that wait.

@@ -1,5 +1,6 @@
 //! One run of the graph: so many objects, streams and lines.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -132,7 +133,7 @@ impl Case {
         }
         let warm = WARM_UP * self.streams as u64;
         let (mut first, mut last): (Option<Sample>, Option<Sample>) = (None, None);
-        let mut pages = Vec::new();
+        let mut pages = BTreeMap::new();
         let status = watch(
             &dora::run(&graph),
             &folder,
@@ -147,13 +148,13 @@ impl Case {
                 let Some(sample) = Sample::take(frames, summary.elapsed_s) else {
                     return;
                 };
-                let read = stages::pages(METRICS_PORT);
-                if !read.is_empty() {
-                    pages = read;
-                }
-                match first {
+                // A node that is busy may not answer in time.
+                pages.extend(stages::pages(METRICS_PORT));
+                match &first {
                     None => first = Some(sample),
-                    Some(_) => last = Some(sample),
+                    // At the end processes go, and take their times with them.
+                    Some(first) if sample.has_all_of(first) => last = Some(sample),
+                    Some(_) => {}
                 }
             },
         )?;
@@ -213,7 +214,7 @@ impl Case {
         let model = super::model_folder(&arguments.model)?;
         // Every object stays, whatever becomes of it: so every frame does the full work.
         for (name, value) in [
-            ("SAM2_MODEL_DIR", model.display().to_string().as_str()),
+            ("SAM2_MODEL_SIZE", model.display().to_string().as_str()),
             ("MIN_OBJECT_AREA", "1"),
             ("PROMPT_MAX_OVERLAP", "1"),
             ("PROMPT_MIN_IOU", "0"),

@@ -29,11 +29,10 @@ pub(super) struct Stage {
 }
 
 /// What the nodes say now.
-pub(super) fn pages(port: u16) -> Vec<(&'static str, Vec<Sample>)> {
+pub(super) fn pages(port: u16) -> impl Iterator<Item = (&'static str, Vec<Sample>)> {
     NODES
         .iter()
-        .filter_map(|(node, offset)| Some((*node, samples(&fetch(port + offset)?))))
-        .collect()
+        .filter_map(move |(node, offset)| Some((*node, samples(&fetch(port + offset)?))))
 }
 
 #[derive(Default)]
@@ -44,7 +43,7 @@ struct Histogram {
 }
 
 /// The operations of all nodes.
-pub(super) fn stages(pages: &[(&'static str, Vec<Sample>)]) -> Vec<Stage> {
+pub(super) fn stages(pages: &BTreeMap<&'static str, Vec<Sample>>) -> Vec<Stage> {
     let mut stages = Vec::new();
     for (node, samples) in pages {
         let mut histograms: BTreeMap<&str, Histogram> = BTreeMap::new();
@@ -108,7 +107,7 @@ mod tests {
                     video_processor_frame_duration_seconds_bucket{operation=\"track\",le=\"+Inf\"} 10\n\
                     video_processor_frame_duration_seconds_sum{operation=\"track\"} 0.16\n\
                     video_processor_frame_duration_seconds_count{operation=\"track\"} 10\n";
-        let stages = stages(&[("sam2-tracker", samples(page))]);
+        let stages = stages(&BTreeMap::from([("sam2-tracker", samples(page))]));
         assert_eq!(stages.len(), 1);
         assert!((stages[0].p50 - 0.015).abs() < 1e-9, "{stages:?}");
         assert!((stages[0].mean - 0.016).abs() < 1e-9, "{stages:?}");
