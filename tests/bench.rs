@@ -14,7 +14,7 @@ fn a_report_has_every_case_with_its_stages_and_plots() {
     let output = Command::new(root().join("target/release/tracklens"))
         .current_dir(root())
         .args(["bench", street.to_str().unwrap()])
-        .args(["--objects", "1,2", "--streams", "1,2", "--frames", "60"])
+        .args(["--objects", "1,2", "--streams", "1,2", "--frames", "150"])
         .args(["--height", "240", "--out", out.path().to_str().unwrap()])
         .output()
         .unwrap();

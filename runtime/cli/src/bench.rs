@@ -80,6 +80,7 @@ pub(crate) fn bench(arguments: &BenchArguments, out: &mut dyn Write) -> eyre::Re
     let clips = Clips {
         source: arguments.clip.clone(),
         folder: folder.join("clips"),
+        frames: arguments.frames + case::WARM_UP,
     };
     let mut report = Report {
         machine: Machine::this(),
@@ -144,10 +145,11 @@ fn name_of(path: &Path) -> String {
         .into_owned()
 }
 
-/// The clip at the heights that are asked for.
+/// The clip at the heights that are asked for, and no longer than is measured.
 struct Clips {
     source: PathBuf,
     folder: PathBuf,
+    frames: u64,
 }
 
 impl Clips {
@@ -158,7 +160,9 @@ impl Clips {
             .file_stem()
             .unwrap_or_default()
             .to_string_lossy();
-        let path = self.folder.join(format!("{stem}-{height}p.mp4"));
+        let path = self
+            .folder
+            .join(format!("{stem}-{height}p-{}.mp4", self.frames));
         if path.is_file() {
             return Ok(path);
         }
@@ -176,6 +180,7 @@ impl Clips {
             .args([
                 "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-g", "24",
             ])
+            .args(["-frames:v", &self.frames.to_string()])
             .arg(&path)
             .status()
             .wrap_err("cannot run ffmpeg: type `make setup`")?;

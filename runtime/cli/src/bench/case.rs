@@ -19,7 +19,7 @@ use crate::{dora, project, summary};
 /// A range of ports that other runs on this machine do not use.
 const METRICS_PORT: u16 = 9390;
 /// Frames of each stream before the clock starts: memories fill up, buffers are allocated.
-const WARM_UP: u64 = 12;
+pub(super) const WARM_UP: u64 = 12;
 const TRACKER: &str = "sam2-tracker";
 
 /// What is run.
@@ -153,7 +153,9 @@ impl Case {
                 match &first {
                     None => first = Some(sample),
                     // At the end processes go, and take their times with them.
-                    Some(first) if sample.has_all_of(first) => last = Some(sample),
+                    Some(first) if sample.seconds > first.seconds && sample.has_all_of(first) => {
+                        last = Some(sample);
+                    }
                     Some(_) => {}
                 }
             },
