@@ -1,5 +1,4 @@
-//! A line chart as a PNG: a few points, and the straight line through the first and zero cost beyond
-//! it, to see whether it grows faster.
+//! A line chart as a PNG: a few points from zero on, to see whether a cost grows faster than a straight line.
 
 use std::fs::File;
 use std::io::BufWriter;
