@@ -248,7 +248,8 @@ impl Node for Sam2Tracker {
             "prompts" => self.prompts(ctx, message),
             _ => Ok(()),
         };
-        if !self.waits {
+        // While the graph stops, nothing is worked off between events.
+        if !self.waits || ctx.stopping() {
             while let Some(pair) = self.pairing.next(&stream) {
                 self.work_off(ctx, pair);
             }

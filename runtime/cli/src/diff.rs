@@ -239,7 +239,7 @@ fn assign(a: &Run, b: &Run) -> eyre::Result<BTreeMap<u32, u32>> {
 }
 
 /// IoU of the masks of two rows; of two that show nothing, 1.
-fn overlap(a: &TrackRow, b: &TrackRow) -> eyre::Result<f64> {
+pub(crate) fn overlap(a: &TrackRow, b: &TrackRow) -> eyre::Result<f64> {
     if a.mask == b.mask {
         return Ok(1.0);
     }

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use eyre::{OptionExt, WrapErr};
 use serde::{Deserialize, Serialize};
-use tracklens_schemas::Mask;
 use tracklens_schemas::jsonl::TrackRow;
 
 use super::case::Case;
 use crate::args::BenchArguments;
+use crate::diff::overlap;
 use crate::{project, tracks};
 
 /// What one variant gave.
@@ -108,18 +108,10 @@ fn overlaps(ours: &Path, theirs: &Path) -> eyre::Result<Vec<f64>> {
             .collect()
     };
     let (ours, theirs) = (read(ours)?, read(theirs)?);
-    let mask = |row: &TrackRow| {
-        let [height, width] = row.mask.size;
-        Mask::decode(row.mask.counts.as_bytes(), width, height)
-    };
     let mut all = Vec::new();
     for (key, row) in &ours {
         if let Some(other) = theirs.get(key) {
-            let (a, b) = (mask(row)?, mask(other)?);
-            all.push(match (a.area(), b.area()) {
-                (0, 0) => 1.0,
-                _ => f64::from(a.iou(&b)),
-            });
+            all.push(overlap(row, other)?);
         }
     }
     Ok(all)

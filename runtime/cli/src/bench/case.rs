@@ -204,6 +204,7 @@ impl Case {
         let frames = arguments.frames + WARM_UP;
         let loops = frames.div_ceil(frames_of(&self.clip)?.max(1));
         let prompts = self.prompts(arguments, folder)?;
+        graph.set_all("METRICS_ENABLED", "true")?;
         graph.set_all("METRICS_PORT", &METRICS_PORT.to_string())?;
         graph.set("decoder", "SOURCES", &format!("[{sources}]"))?;
         graph.set("decoder", "SOURCE_LOOP", &loops.to_string())?;
@@ -243,7 +244,7 @@ fn rest(processes: &[Process], stages: &[Stage]) -> f64 {
     others + own.map(|stage| 1000.0 * stage.mean).sum::<f64>()
 }
 
-/// The copies of a yuv420p frame of this size in graphs/bench.yml (docs/performance.md names the places).
+/// The copies of a yuv420p frame of this size in graphs/bench.yml (docs/architecture.md names the places).
 fn copies((width, height): (u32, u32)) -> Vec<Copy> {
     let chroma = width.div_ceil(2) * height.div_ceil(2);
     let bytes = u64::from(width * height + 2 * chroma);
@@ -268,8 +269,7 @@ fn frames_of(clip: &Path) -> eyre::Result<u64> {
 
 type Corners = [f32; 4];
 
-/// The boxes of a prompt file, which was written for some size: its `size: [width, height]` where the
-/// first entry names one, else this one.
+/// The boxes of a file, from the size it was written for to this one.
 fn boxes_of(file: &Path, (width, height): (u32, u32)) -> eyre::Result<Vec<Corners>> {
     #[derive(serde::Deserialize)]
     struct Entry {

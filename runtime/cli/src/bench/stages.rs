@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use tracklens_node::metrics::FRAME_DURATION;
+use tracklens_node::metrics::{FRAME_DURATION, port};
 
 use crate::streams::exposition::{Sample, fetch, samples};
 
 const INFERENCE: &str = "sam2_inference_duration_seconds";
-/// The nodes of graphs/bench.yml, by the offsets of their ports.
-const NODES: [(&str, u16); 5] = [
-    ("decoder", 0),
-    ("buffer", 1),
-    ("prompt-generator", 2),
-    ("sam2-tracker", 3),
-    ("publisher", 6),
+/// The nodes of graphs/bench.yml.
+const NODES: [&str; 5] = [
+    "decoder",
+    "buffer",
+    "prompt-generator",
+    "sam2-tracker",
+    "publisher",
 ];
 
 /// Times of one operation, seconds.
@@ -29,10 +29,10 @@ pub(super) struct Stage {
 }
 
 /// What the nodes say now.
-pub(super) fn pages(port: u16) -> impl Iterator<Item = (&'static str, Vec<Sample>)> {
+pub(super) fn pages(first: u16) -> impl Iterator<Item = (&'static str, Vec<Sample>)> {
     NODES
-        .iter()
-        .filter_map(move |(node, offset)| Some((*node, samples(&fetch(port + offset)?))))
+        .into_iter()
+        .filter_map(move |node| Some((node, samples(&fetch(port(first, node))?))))
 }
 
 #[derive(Default)]
