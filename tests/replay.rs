@@ -117,8 +117,9 @@ fn a_recording_is_played_again_and_again_until_the_stop() {
     };
     let graph = Graph::replay(&recording, &["--speed", "0", "--loop"]);
     let mut again = graph.env("SINKS", "jsonl").start();
+    // Rounds are shorter than the time between two summaries, so none is sure to name this very one.
     again.wait_until("the third round", |output| {
-        output.told("street", "epoch") == 2
+        output.told("street", "epoch").as_u64() >= Some(2)
     });
     again.stop();
     assert!(again.wait(Duration::from_secs(60)).success());
