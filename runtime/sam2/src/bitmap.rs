@@ -1,5 +1,7 @@
 //! Masks at the decoder's resolution as bits: quick to compare; and their clean-up.
 
+use std::ops::Range;
+
 /// Cells of a mask, one bit each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bitmap {
@@ -57,48 +59,107 @@ fn ratio(part: u32, whole: u32) -> f32 {
     }
 }
 
-/// Finds what hangs together on a grid of cells (8-connected).
+/// Finds what hangs together on a grid of cells (8-connected), row by row: runs of cells, joined with
+/// those that they touch in the row above (two-pass labelling; Rosenfeld and Pfaltz 1966).
 #[derive(Clone, Debug, Default)]
 pub struct Regions {
-    seen: Vec<bool>,
-    stack: Vec<usize>,
-    region: Vec<usize>,
+    runs: Vec<Run>,
+    region: Vec<Range<usize>>,
+}
+
+/// Cells of a row, one after the other, that are alike.
+#[derive(Clone, Debug)]
+struct Run {
+    cells: Range<usize>,
+    /// A run of the same region that came before, or this one.
+    parent: usize,
+    /// The region's next run.
+    next: Option<usize>,
+    /// Of a region's first run: its last one so far.
+    last: usize,
 }
 
 impl Regions {
     /// Visits the regions of object (logits above zero) or of background on a grid of this height and
-    /// width, each by its cells.
+    /// width, each by its number of cells and its runs of cells, in the order of their first cells.
     pub fn each(
         &mut self,
         logits: &[f32],
-        [height, width]: [usize; 2],
+        [_, width]: [usize; 2],
         object: bool,
-        mut visit: impl FnMut(&[usize]),
+        mut visit: impl FnMut(usize, &[Range<usize>]),
     ) {
-        self.seen.clear();
-        self.seen.resize(logits.len(), false);
-        for start in 0..logits.len() {
-            if self.seen[start] || (logits[start] > 0.0) != object {
+        self.find_runs(logits, width, object);
+        for at in 0..self.runs.len() {
+            let first = self.first_of(at);
+            if first != at {
+                let last = std::mem::replace(&mut self.runs[first].last, at);
+                self.runs[last].next = Some(at);
+            }
+        }
+        for first in 0..self.runs.len() {
+            if self.runs[first].parent != first {
                 continue;
             }
             self.region.clear();
-            self.stack.push(start);
-            self.seen[start] = true;
-            while let Some(cell) = self.stack.pop() {
-                self.region.push(cell);
-                let (y, x) = (cell / width, cell % width);
-                for ny in y.saturating_sub(1)..(y + 2).min(height) {
-                    for nx in x.saturating_sub(1)..(x + 2).min(width) {
-                        let next = ny * width + nx;
-                        if !self.seen[next] && (logits[next] > 0.0) == object {
-                            self.seen[next] = true;
-                            self.stack.push(next);
-                        }
+            let mut next = Some(first);
+            while let Some(run) = next.map(|at| &self.runs[at]) {
+                self.region.push(run.cells.clone());
+                next = run.next;
+            }
+            let cells = self.region.iter().map(Range::len).sum();
+            visit(cells, &self.region);
+        }
+    }
+
+    fn find_runs(&mut self, logits: &[f32], width: usize, object: bool) {
+        self.runs.clear();
+        let mut above = 0..0;
+        for (row, line) in logits.chunks_exact(width).enumerate() {
+            let row_begins = self.runs.len();
+            let is = |logit: &f32| (*logit > 0.0) == object;
+            let mut column = 0;
+            while let Some(skipped) = line[column..].iter().position(is) {
+                let begin = column + skipped;
+                let length = line[begin..].iter().position(|logit| !is(logit));
+                column = length.map_or(width, |length| begin + length);
+                let at = self.runs.len();
+                self.runs.push(Run {
+                    cells: row * width + begin..row * width + column,
+                    parent: at,
+                    next: None,
+                    last: at,
+                });
+                // Above, cells begin a row earlier; a corner is enough.
+                let (left, right) = (row * width + begin, row * width + column);
+                while above.start < above.end && self.runs[above.start].cells.end + width < left {
+                    above.start += 1;
+                }
+                for other in above.clone() {
+                    if self.runs[other].cells.start + width > right {
+                        break;
                     }
+                    self.join(other, at);
                 }
             }
-            visit(&self.region);
+            above = row_begins..self.runs.len();
         }
+    }
+
+    /// The first run of a run's region.
+    fn first_of(&mut self, mut at: usize) -> usize {
+        while self.runs[at].parent != at {
+            let up = self.runs[at].parent;
+            self.runs[at].parent = self.runs[up].parent;
+            at = up;
+        }
+        at
+    }
+
+    fn join(&mut self, one: usize, other: usize) {
+        let (one, other) = (self.first_of(one), self.first_of(other));
+        let (first, second) = (one.min(other), one.max(other));
+        self.runs[second].parent = first;
     }
 }
 
@@ -126,19 +187,19 @@ impl CleanUp {
     /// Flips the small regions of object or of background.
     fn flip(&mut self, logits: &mut [f32], size: [usize; 2], limit: usize, object: bool) {
         let mut largest = 0;
-        let mut small: Vec<Vec<usize>> = Vec::new();
-        self.regions.each(logits, size, object, |region| {
-            largest = largest.max(region.len());
-            if region.len() <= limit {
-                small.push(region.to_vec());
+        let mut small: Vec<(usize, Vec<Range<usize>>)> = Vec::new();
+        self.regions.each(logits, size, object, |cells, runs| {
+            largest = largest.max(cells);
+            if cells <= limit {
+                small.push((cells, runs.to_vec()));
             }
         });
-        for region in small {
-            if object && region.len() == largest {
+        for (cells, runs) in small {
+            if object && cells == largest {
                 continue;
             }
-            for cell in region {
-                logits[cell] = if object { -BARELY } else { BARELY };
+            for run in runs {
+                logits[run].fill(if object { -BARELY } else { BARELY });
             }
         }
     }
@@ -147,6 +208,51 @@ impl CleanUp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// The same, cell by cell: every region's cells, in order.
+    fn flooded(logits: &[f32], [height, width]: [usize; 2], object: bool) -> Vec<Vec<usize>> {
+        let mut seen = vec![false; logits.len()];
+        let mut regions = Vec::new();
+        for start in 0..logits.len() {
+            let mut stack = vec![start];
+            let mut region = Vec::new();
+            while let Some(cell) = stack.pop() {
+                if (logits[cell] > 0.0) != object || std::mem::replace(&mut seen[cell], true) {
+                    continue;
+                }
+                region.push(cell);
+                let (y, x) = (cell / width, cell % width);
+                for ny in y.saturating_sub(1)..(y + 2).min(height) {
+                    stack.extend((x.saturating_sub(1)..(x + 2).min(width)).map(|x| ny * width + x));
+                }
+            }
+            if !region.is_empty() {
+                region.sort_unstable();
+                regions.push(region);
+            }
+        }
+        regions
+    }
+
+    proptest! {
+        #[test]
+        fn regions_are_those_of_a_flood(
+            (width, cells) in (1usize..12).prop_flat_map(|width| {
+                (Just(width), prop::collection::vec(any::<bool>(), width * 9))
+            }),
+            object: bool,
+        ) {
+            let logits: Vec<f32> = cells.iter().map(|on| f32::from(u8::from(*on)) - 0.5).collect();
+            let mut found = Vec::new();
+            Regions::default().each(&logits, [9, width], object, |cells, runs| {
+                let region: Vec<usize> = runs.iter().cloned().flatten().collect();
+                assert_eq!(region.len(), cells);
+                found.push(region);
+            });
+            prop_assert_eq!(found, flooded(&logits, [9, width], object));
+        }
+    }
 
     #[test]
     fn ratios_are_those_of_cells() {

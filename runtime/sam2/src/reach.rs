@@ -99,16 +99,18 @@ impl Reach {
             return false;
         }
         let mut parts = Vec::new();
-        regions.each(logits, self.size, true, |cells| {
+        regions.each(logits, self.size, true, |_, runs| {
+            let cells: Vec<usize> = runs.iter().cloned().flatten().collect();
             let known = cells.iter().filter(|cell| self.beside(last, **cell));
             let others = cells.iter().filter(|cell| {
                 let own = last.get(**cell).is_some_and(|logit| *logit > 0.0);
                 taken.get(**cell).copied().unwrap_or(0) > u16::from(own)
             });
+            let (known, others) = (known.count(), others.count());
             parts.push(Part {
-                known: known.count(),
-                others: others.count(),
-                cells: cells.to_vec(),
+                known,
+                others,
+                cells,
             });
         });
         parts.sort_by_key(|part| std::cmp::Reverse((part.known, part.cells.len())));
