@@ -168,7 +168,7 @@ pub struct Tracker<M: Modules> {
     regions: Regions,
     streams: HashMap<StreamId, StreamState<M::Frame>>,
     /// Frames that are encoded before their turn.
-    ahead: HashMap<FrameId, (Ahead<M::Frame>, Duration)>,
+    ahead: HashMap<FrameId, (Result<Ahead<M::Frame>, InferenceError>, Duration)>,
     /// Tensors to be filled again.
     spare: Vec<Vec<f32>>,
 }
@@ -194,10 +194,12 @@ impl<M: Modules> Tracker<M> {
     /// A switch to another model forgets it.
     pub fn prepare(&mut self, id: &FrameId, image: &Image<'_>) {
         let start = Instant::now();
-        self.preprocessor.run(image);
-        let tensor = self.preprocessor.take(self.spare.pop().unwrap_or_default());
+        let fit = self.preprocessor.run(image).map(|_| ());
         let took = start.elapsed();
-        let ahead = self.observer.encode_ahead(tensor);
+        let ahead = fit.map(|()| {
+            let spare = self.spare.pop().unwrap_or_default();
+            self.observer.encode_ahead(self.preprocessor.take(spare))
+        });
         self.ahead.insert(id.clone(), (ahead, took));
     }
 
@@ -371,7 +373,7 @@ impl<M: Modules> Tracker<M> {
         };
         let (ahead, took) = self.ahead.remove(id).ok_or(gone)?;
         stages.preprocess = took;
-        let encoded = self.observer.encoded(ahead)?;
+        let encoded = self.observer.encoded(ahead?)?;
         let mut frame = encoded.frame;
         for _ in 0..self.settings.retries {
             if frame.is_ok() {
