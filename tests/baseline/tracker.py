@@ -52,11 +52,12 @@ class Bank:
         ]
         return kept[: self.frames - 1]
 
-    def show(self) -> tuple[list[np.ndarray], list[int]]:
+    def show(self) -> tuple[list[np.ndarray], list[int], list[int]]:
+        """Memories, their times, and the frames that they are of."""
         recent = self._shown()
         memories = [self.conditioning] + [memory for _, memory in reversed(recent)]
         times = [0] + list(range(len(recent), 0, -1))
-        return memories, times
+        return memories, times, [0] + [step for step, _ in reversed(recent)]
 
 
 class Tracker:
@@ -127,15 +128,22 @@ class Tracker:
         else:
             count = len(self.banks)
             shown = [bank.show() for bank in self.banks]
-            most = max(len(times) for _, times in shown)
+            most = max(len(times) for _, times, _ in shown)
             memory = np.zeros((count, most, *self.banks[0].conditioning.shape), np.float32)
             times = np.full((count, most), -1, np.int64)
-            for at, (memories, ages) in enumerate(shown):
+            steps = np.zeros((count, most), np.int64)
+            for at, (memories, ages, frames) in enumerate(shown):
                 memory[at, : len(memories)] = memories
                 times[at, : len(ages)] = ages
+                steps[at, : len(frames)] = frames
             (look,) = self.run(
                 "memory_attention",
-                {"embedding": embedding, "memory": memory, "memory_time": times},
+                {
+                    "embedding": embedding,
+                    "memory": memory,
+                    "memory_time": times,
+                    **same_frames(steps, times),
+                },
             )
             coords = np.zeros((count, 2, 2), np.float32)
             labels = np.full((count, 2), -1, np.int64)
@@ -247,6 +255,17 @@ class Tracker:
                 for part in np.flatnonzero(area <= 1) + 1:
                     if not (inside and area[part - 1] == area.max()):
                         mask[parts == part] = -0.1 if inside else 0.1
+
+
+def same_frames(steps: np.ndarray, times: np.ndarray) -> dict[str, np.ndarray]:
+    """Which memories are of the same frame and time (docs/models.md)."""
+    _, frames, which = np.unique(
+        np.stack([steps.ravel(), times.ravel()]), axis=1, return_index=True, return_inverse=True
+    )
+    which = which.reshape(times.shape)
+    last = np.argmax((times >= 0) * (2 * (times == 1) + (times == 0) + 0.1), axis=1)
+    newest, of = np.unique(which[np.arange(len(times)), last], return_inverse=True)
+    return {"frames": frames, "memory_frame": which, "newest": frames[newest], "newest_frame": of}
 
 
 def gap(a: np.ndarray, b: np.ndarray) -> int:

@@ -137,6 +137,7 @@ fn golden_modules() {
         pointers: golden["memory_attention.in.pointers"].shape[1],
         memory: memory("memory"),
         memory_time: memory("memory_time").iter().map(|t| *t as i64).collect(),
+        memory_step: vec![0; memory("memory_time").len()],
         pointer: memory("pointers"),
         pointer_time: memory("pointer_time"),
     };

@@ -358,12 +358,24 @@ impl Modules for Engines {
                 let shape = [objects, batch.memories, memory_channels, height, width];
                 let times = [objects, batch.memories];
                 let ages = [objects, batch.pointers];
+                let same = batch.same_frames(part.clone());
+                let (frames, newest) = ([same.frames.len()], [same.newest.len()]);
                 let inputs = [
                     ("embedding", (&frame.embedding).into()),
                     ("memory", view(name, objects, shape, memory)?),
                     (
                         "memory_time",
                         view(name, objects, times, &batch.memory_time[slots])?,
+                    ),
+                    ("frames", view(name, objects, frames, &same.frames)?),
+                    (
+                        "memory_frame",
+                        view(name, objects, times, &same.memory_frame)?,
+                    ),
+                    ("newest", view(name, objects, newest, &same.newest)?),
+                    (
+                        "newest_frame",
+                        view(name, objects, [objects], &same.newest_frame)?,
                     ),
                     (
                         "pointers",
@@ -733,6 +745,10 @@ fn attention_tensors(config: &ModelConfig) -> (Vec<Expected>, Vec<Expected>) {
         floats("embedding", &[Some(1), c, h, w]),
         floats("memory", &[None, None, memory, h, w]),
         whole("memory_time", &[None, None]),
+        whole("frames", &[None]),
+        whole("memory_frame", &[None, None]),
+        whole("newest", &[None]),
+        whole("newest_frame", &[None]),
         floats("pointers", &[None, None, c]),
         floats("pointer_time", &[None, None]),
     ];

@@ -10,6 +10,7 @@
 //! object that is hidden for long is then still known by what it looked like before.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::model_folder::{Geometry, MemoryRules};
@@ -35,11 +36,22 @@ pub struct MemoryBank {
     recent: VecDeque<Memory>,
 }
 
-/// Memories and pointers to be shown, with their times (docs/models.md).
+/// A memory to be shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ShownMemory<'a> {
+    /// `memory_time` (docs/models.md).
+    pub time: i64,
+    /// The frame it is of, counted in frames worked on.
+    pub step: u64,
+    /// Cm×h×w.
+    pub tensor: &'a [f32],
+}
+
+/// Memories and pointers to be shown.
 #[derive(Clone, Debug, Default)]
 pub struct Shown<'a> {
-    /// `memory_time` and memory.
-    pub memories: Vec<(i64, &'a [f32])>,
+    /// Memories: conditioning frames, then the recent ones, oldest first.
+    pub memories: Vec<ShownMemory<'a>>,
     /// `pointer_time` and pointer.
     pub pointers: Vec<(f32, &'a [f32])>,
 }
@@ -131,21 +143,19 @@ impl MemoryBank {
     pub fn show(&self, step: u64, rules: &MemoryRules) -> Shown<'_> {
         let mut shown = Shown::default();
         for memory in &self.conditioning {
-            shown
-                .memories
-                .extend(memory.tensor.as_deref().map(|t| (0, t)));
+            shown.memories.extend(memory.shown(0));
         }
         if rules.least_iou.is_some() {
             let sure: Vec<&Memory> = self.sure(rules).collect();
             for (at, memory) in sure.into_iter().enumerate().rev() {
-                let tensor = memory.tensor.as_deref();
-                shown.memories.extend(tensor.map(|t| (at as i64 + 1, t)));
+                shown.memories.extend(memory.shown(at as i64 + 1));
             }
         } else {
             for time in (1..rules.frames as u64).rev() {
                 let found = slot(step, time, rules.temporal_stride).and_then(|at| self.at(at));
-                let memory = found.and_then(|memory| memory.tensor.as_deref());
-                shown.memories.extend(memory.map(|t| (time as i64, t)));
+                shown
+                    .memories
+                    .extend(found.and_then(|memory| memory.shown(time as i64)));
             }
         }
         if rules.pointers > 0 {
@@ -166,6 +176,16 @@ impl MemoryBank {
     fn at(&self, step: u64) -> Option<&Memory> {
         let place = self.recent.binary_search_by_key(&step, |m| m.step).ok()?;
         self.recent.get(place)
+    }
+}
+
+impl Memory {
+    fn shown(&self, time: i64) -> Option<ShownMemory<'_>> {
+        self.tensor.as_deref().map(|tensor| ShownMemory {
+            time,
+            step: self.step,
+            tensor,
+        })
     }
 }
 
@@ -193,6 +213,8 @@ impl MemoryBatch {
         self.pointer.resize(pointers * pointer_len, 0.0);
         self.memory_time.clear();
         self.memory_time.resize(memories, -1);
+        self.memory_step.clear();
+        self.memory_step.resize(memories, 0);
         self.pointer_time.clear();
         self.pointer_time.resize(pointers, -1.0);
         for (object, shown) in shown.iter().enumerate() {
@@ -200,9 +222,10 @@ impl MemoryBatch {
                 let slot = object * self.memories + at;
                 let place = &mut self.memory[slot * memory_len..(slot + 1) * memory_len];
                 match shown.memories.get(at) {
-                    Some((time, memory)) => {
-                        place.copy_from_slice(memory);
-                        self.memory_time[slot] = *time;
+                    Some(memory) => {
+                        place.copy_from_slice(memory.tensor);
+                        self.memory_time[slot] = memory.time;
+                        self.memory_step[slot] = memory.step;
                     }
                     None => place.fill(0.0),
                 }
@@ -219,6 +242,53 @@ impl MemoryBatch {
                 }
             }
         }
+    }
+}
+
+/// Which memories of some objects are of the same frame and time (docs/models.md); a slot is an object's
+/// place among them times `M`, plus the memory's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SameFrames {
+    /// A slot of each frame and time.
+    pub frames: Vec<i64>,
+    /// B×M: the place in `frames` of each memory's.
+    pub memory_frame: Vec<i64>,
+    /// A slot of each frame that is some object's newest.
+    pub newest: Vec<i64>,
+    /// B: the place in `newest` of each object's.
+    pub newest_frame: Vec<i64>,
+}
+
+impl MemoryBatch {
+    /// Which memories of these objects are of the same frame and time.
+    #[must_use]
+    pub fn same_frames(&self, objects: Range<usize>) -> SameFrames {
+        let mut same = SameFrames::default();
+        let base = objects.start * self.memories;
+        let of = |slot: usize| (self.memory_step[slot], self.memory_time[slot]);
+        // The list's place of what a slot shows, which is added where it is not there.
+        let place = |list: &mut Vec<i64>, slot: usize| {
+            let known = list
+                .iter()
+                .position(|at| of(base + *at as usize) == of(slot));
+            known.unwrap_or_else(|| {
+                list.push((slot - base) as i64);
+                list.len() - 1
+            }) as i64
+        };
+        for object in objects {
+            let slots = object * self.memories..(object + 1) * self.memories;
+            for slot in slots.clone() {
+                let frame = place(&mut same.frames, slot);
+                same.memory_frame.push(frame);
+            }
+            // The newest recent frame, or else the first conditioning frame; the first where there is neither.
+            let with = |time: i64| slots.clone().find(|slot| self.memory_time[*slot] == time);
+            let newest = with(1).or_else(|| with(0)).unwrap_or(slots.start);
+            let frame = place(&mut same.newest, newest);
+            same.newest_frame.push(frame);
+        }
+        same
     }
 }
 
@@ -254,7 +324,11 @@ mod tests {
     }
 
     fn times(shown: &Shown<'_>) -> Vec<(i64, f32)> {
-        shown.memories.iter().map(|(t, m)| (*t, m[0])).collect()
+        shown
+            .memories
+            .iter()
+            .map(|m| (m.time, m.tensor[0]))
+            .collect()
     }
 
     #[test]
@@ -381,10 +455,54 @@ mod tests {
         assert_eq!((batch.memories, batch.pointers), (3, 3));
         assert_eq!(batch.memory, [0.0, 1.0, 2.0, 2.0, 0.0, 0.0]);
         assert_eq!(batch.memory_time, [0, 2, 1, 0, -1, -1]);
+        assert_eq!(batch.memory_step, [0, 1, 2, 2, 0, 0]);
         assert_eq!(batch.pointer_time, [3.0, 1.0, 2.0, 1.0, -1.0, -1.0]);
     }
 
+    #[test]
+    fn objects_that_remember_the_same_frames_are_known_to() {
+        let batch = MemoryBatch {
+            objects: 3,
+            memories: 3,
+            memory_step: vec![0, 8, 9, 4, 8, 9, 9, 0, 0],
+            memory_time: vec![0, 2, 1, 0, 2, 1, 0, -1, -1],
+            ..MemoryBatch::default()
+        };
+        let same = batch.same_frames(0..3);
+        assert_eq!(same.frames, [0, 1, 2, 3, 6, 7]);
+        assert_eq!(same.memory_frame, [0, 1, 2, 3, 1, 2, 4, 5, 5]);
+        // Step 9 as a conditioning frame is not what it is as a recent one.
+        assert_eq!(
+            (same.newest, same.newest_frame),
+            (vec![2, 6], vec![0, 0, 1])
+        );
+        let part = batch.same_frames(1..3);
+        assert_eq!(part.frames, [0, 1, 2, 3, 4]);
+        assert_eq!(part.newest, [2, 3]);
+    }
+
     proptest! {
+        #[test]
+        fn every_memory_is_of_the_frame_that_stands_for_it(
+            memories in 1usize..6, slots in prop::collection::vec((0u64..4, -1i64..4), 6..60),
+        ) {
+            let objects = slots.len() / memories;
+            let (memory_step, memory_time) = slots.into_iter().take(objects * memories).unzip();
+            let batch = MemoryBatch {
+                objects, memories, memory_step, memory_time, ..MemoryBatch::default()
+            };
+            let same = batch.same_frames(0..objects);
+            let of = |slot: usize| (batch.memory_step[slot], batch.memory_time[slot]);
+            for (slot, frame) in same.memory_frame.iter().enumerate() {
+                prop_assert_eq!(of(same.frames[*frame as usize] as usize), of(slot));
+            }
+            let mut frames: Vec<_> = same.frames.iter().map(|slot| of(*slot as usize)).collect();
+            frames.sort_unstable();
+            frames.dedup();
+            prop_assert_eq!(frames.len(), same.frames.len());
+            prop_assert_eq!(same.newest_frame.len(), objects);
+        }
+
         #[test]
         fn what_is_shown_does_not_depend_on_forgetting(
             frames in 1usize..8, stride in 1u64..5, pointers in 0usize..20,

@@ -70,6 +70,8 @@ pub struct MemoryBatch {
     pub memory: Vec<f32>,
     /// B×M: 0 conditioning, 1 … recent, −1 absent.
     pub memory_time: Vec<i64>,
+    /// B×M: the frame, counted in frames worked on; 0 where absent.
+    pub memory_step: Vec<u64>,
     /// B×K×C.
     pub pointer: Vec<f32>,
     /// B×K: frames ago, −1 absent.

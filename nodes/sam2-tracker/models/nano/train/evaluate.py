@@ -66,6 +66,15 @@ class Model:
         return 0
 
 
+def frames_of(frame, time):
+    """Which memories are of the same frame and time, as memory_attention wants to know (docs/models.md); both B x M."""
+    _, first, which = np.unique(np.stack([frame.ravel(), time.ravel()]), axis=1, return_index=True, return_inverse=True)
+    which = which.reshape(time.shape)
+    last = np.argmax((time >= 0) * (2 * (time == 1) + (time == 0) + 0.1), 1)
+    newest, newest_frame = np.unique(which[np.arange(len(time)), last], return_inverse=True)
+    return {"frames": first, "memory_frame": which, "newest": first[newest], "newest_frame": newest_frame}
+
+
 class Track:
     """One object through a video; the memory bank."""
 
@@ -97,8 +106,9 @@ class Track:
             f = frame - 1 if t == 1 else (frame - 2) // stride * stride - (t - 2) * stride
             if f in self.recent:
                 slots.append((t, self.recent[f]))
+        times = np.array([[t for t, _ in slots]], np.int64)
         conditioned = Model.run(self.model.memory_attention, embedding=emb, memory=np.stack([m for _, m in slots])[None],
-                                memory_time=np.array([[t for t, _ in slots]], np.int64))[0]
+                                memory_time=times, **frames_of(np.arange(times.size)[None], times))[0]
         logits, iou, _, score = self.model.decode(conditioned, high0, high1)
         logits = logits[0][self.model.choose(logits[0], iou[0], self.model.selection["multimask_tracking"])]
         if score[0, 0] < 0:
@@ -187,7 +197,7 @@ def speed(model, frames=40):
             t = [time.perf_counter()]
             emb, _, high0, high1 = model.encode(rgb)
             t.append(time.perf_counter())
-            c = Model.run(model.memory_attention, embedding=emb, memory=memory, memory_time=times)[0]
+            c = Model.run(model.memory_attention, embedding=emb, memory=memory, memory_time=times, **frames_of(times, times))[0]
             t.append(time.perf_counter())
             out = model.decode(c, high0, high1)
             t.append(time.perf_counter())

@@ -12,6 +12,7 @@ import onnxruntime as ort
 import torch
 from torch import nn
 
+from evaluate import frames_of
 from network import BOX, C, CANDIDATES, CM, HIGH0, HIGH1, Nano
 
 WIDTH, HEIGHT = 448, 256
@@ -70,13 +71,16 @@ def examples():
     b, m, p = 3, 4, 5
     emb, h0, h1 = torch.randn(1, C, H16, W16), torch.randn(1, HIGH0, H4, W4), torch.rand(1, HIGH1_BOX, H8, W8)
     dim = lambda name: torch.export.Dim(name, min=1, max=1024)
-    B, M, P = dim("objects"), dim("memories"), dim("points")
+    B, M, P, S, T = dim("objects"), dim("memories"), dim("points"), dim("frames"), dim("newest_frames")
     ma, mb = dim("mask_height"), dim("mask_width")
     return {
         "image_encoder": ({"image": torch.randn(1, 3, HEIGHT, WIDTH)}, {"image": {}},
                           ["embedding", "embedding_no_memory", "high_res_0", "high_res_1"]),
-        "memory_attention": ({"embedding": emb, "memory": torch.randn(b, m, CM, H16, W16), "memory_time": torch.arange(m)[None].repeat(b, 1)},
-                             {"embedding": {}, "memory": {0: B, 1: M}, "memory_time": {0: B, 1: M}}, ["conditioned"]),
+        "memory_attention": ({"embedding": emb, "memory": torch.randn(b, m, CM, H16, W16), "memory_time": torch.arange(m)[None].repeat(b, 1),
+                              "frames": torch.arange(5), "memory_frame": torch.arange(b * m).reshape(b, m) % 5,
+                              "newest": torch.arange(2), "newest_frame": torch.arange(b) % 2},
+                             {"embedding": {}, "memory": {0: B, 1: M}, "memory_time": {0: B, 1: M}, "frames": {0: S}, "memory_frame": {0: B, 1: M},
+                              "newest": {0: T}, "newest_frame": {0: B}}, ["conditioned"]),
         "mask_decoder": ({"embedding": torch.randn(b, C, H16, W16), "high_res_0": h0, "high_res_1": h1, "point_coords": torch.rand(b, p, 2) * 200,
                           "point_labels": torch.ones(b, p, dtype=torch.long), "mask_prompt": torch.randn(b, 1, H4, W4), "has_mask": torch.ones(b)},
                          {"embedding": {0: B}, "high_res_0": {}, "high_res_1": {}, "point_coords": {0: B, 1: P}, "point_labels": {0: B, 1: P},
@@ -117,19 +121,29 @@ def check(net, out):
         for size in ((H4, W4), (480, 854), (37, 90)):
             memory = both("memory_encoder", {"embedding": emb, "mask_logits": torch.randn(b, 1, *size) * 8, "object_score": score, "from_prompt": torch.rand(b).round()})[0]
         for m in range(1, 8):
-            memories = torch.from_numpy(memory)[:, None].repeat(1, m, 1, 1, 1) + 0.1 * torch.randn(b, m, CM, H16, W16)
-            times = torch.stack([torch.randperm(m) for _ in range(b)])
+            # memories of m frames, which the objects share but for the first: what they keep of the mask differs
+            frame = np.array([[-1 - i, *range(1, m)] for i in range(b)])
+            keys = {f: torch.randn(1, *emb.shape[1:]) for f in np.unique(frame)}
+            remember = lambda f: both("memory_encoder", {"embedding": keys[f], "mask_logits": torch.randn(1, 1, H4, W4) * 8,
+                                                         "object_score": torch.ones(1, 1), "from_prompt": torch.zeros(1)})[0]
+            memories = torch.from_numpy(np.stack([np.concatenate([remember(f) for f in row]) for row in frame]))
+            times = torch.tensor([[0, *range(m - 1, 0, -1)]] * b)
             absent = torch.rand(b, m) < 0.3
             absent[:, 0] = False
             times[absent] = -1
-            feed = {"embedding": emb, "memory": memories, "memory_time": times}
+            attend = lambda memory, time, frame: {"embedding": emb, "memory": memory, "memory_time": time,
+                                                  **{k: torch.from_numpy(v) for k, v in frames_of(frame, time.numpy()).items()}}
+            feed = attend(memories, times, frame)
             a = both("memory_attention", feed)[0]
+            with torch.no_grad():
+                apart = net.memory_attention(emb, memories, times)
+            assert np.abs(a - apart.numpy()).max() < 1e-4, "sharing frames matters"
             other = torch.where(absent[:, :, None, None, None], torch.randn_like(memories) * 5, memories)
-            c = s["memory_attention"].run(None, {**{k: v.numpy() for k, v in feed.items()}, "memory": other.numpy()})[0]
+            c = s["memory_attention"].run(None, {k: v.numpy() for k, v in attend(other, times, frame).items()})[0]
             assert np.abs(a - c).max() < 1e-5, f"absent memories matter: {np.abs(a - c).max()}"
-            padded = {"embedding": emb, "memory": torch.cat([memories, torch.zeros_like(memories[:1])]), "memory_time": torch.cat([times, torch.full((1, m), -1)])}
+            padded = attend(torch.cat([memories, torch.zeros_like(memories[:1])]), torch.cat([times, torch.full((1, m), -1)]), np.concatenate([frame, frame[:1]]))
             c = s["memory_attention"].run(None, {k: v.numpy() for k, v in padded.items()})[0]
-            assert np.isfinite(c).all() and np.abs(a - c[:b]).max() < 1e-5, "padding of the batch matters"
+            assert np.isfinite(c).all() and np.abs(a - c[:b]).max() < 1e-5, f"padding of the batch matters: {np.abs(a - c[:b]).max()}"
         for p in (1, 2, 4):
             feed = {"embedding": torch.from_numpy(a), "high_res_0": h0, "high_res_1": h1, "point_coords": torch.rand(b, p, 2) * 200,
                     "point_labels": torch.randint(-1, 4, (b, p)), "mask_prompt": torch.randn(b, 1, H4, W4), "has_mask": torch.rand(b).round()}
@@ -146,7 +160,7 @@ def main():
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--weights", default="average", choices=["average", "net"], help="moving average or last")
-    parser.add_argument("--version", default="1")
+    parser.add_argument("--version", default="2")
     parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--stride", type=int, default=4)
     parser.add_argument("--conditioning", type=int, default=2)

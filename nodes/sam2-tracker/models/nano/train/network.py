@@ -1,9 +1,11 @@
 """TrackLens-nano: the four modules of docs/models.md.
 
 The embedding (stride 16) carries image features and, packed four to a cell, unit-length matching keys of stride 8. A memory
-holds for each cell: a key, a value that knows the mask, the stride-8 keys, and the mask at stride 4 packed 16 to a cell.
+holds, one after the other, each as the attention multiplies it: keys (KEY rows of cells), values that know the mask (a row of
+VALUE for each cell), and of each stride-8 cell its key and four cells of the mask at stride 4.
 Memory attention reads twice: all memories at stride 16 (softmax over similarity, age and distance), and the newest frame's
-stride-8 cells in a window around each place, which carries the mask's fine outline from frame to frame.
+stride-8 cells in a window around each place, which carries the mask's fine outline from frame to frame. Keys are the frame's,
+not the object's: what a frame is like to another is found once for all objects that remember it.
 """
 import math
 
@@ -18,6 +20,7 @@ C = FEATURES + 4 * KEY8            # 128
 FUSED, FINE = 104, 6               # conditioned embedding: 104 features, 6 x 4 cells
 KEY, VALUE, MASK = 48, 64, 16
 CM = KEY + VALUE + 4 * KEY8 + MASK  # 176
+CHUNK = 16                         # channels of a memory that are fetched together; divides all of them
 HIGH0, HIGH1 = 16, 48
 BOX = 5                            # further channels of high_res_1: the detector's box and score for each place
 WIDE = 96                          # decoder's channels at stride 16
@@ -46,6 +49,18 @@ def unpack(x):
 
 def upsample(x):
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def shares(n, like):
+    """n x 2n: what share of each cell the cells of twice the resolution have in `upsample`."""
+    place = ((torch.arange(2 * n, device=like.device) + 0.5) / 2 - 0.5).clamp(0, n - 1)
+    return (1 - (place[None] - torch.arange(n, device=like.device)[:, None]).abs()).clamp(min=0).to(like.dtype)
+
+
+def places(h, w, like):
+    """x, y, 1 and x^2 + y^2 of each cell, 4 x h x w, in units of the image's height."""
+    ys, xs = torch.meshgrid(torch.arange(h, device=like.device) / h, torch.arange(w, device=like.device) / h, indexing="ij")
+    return torch.stack([xs, ys, torch.ones_like(xs), xs * xs + ys * ys]).to(like.dtype)
 
 
 class Residual(nn.Module):
@@ -90,14 +105,19 @@ class Fuse(nn.Module):
         self.out = conv(FUSED, FUSED)
         self.nothing = nn.Parameter(torch.zeros(1, FUSED, 1, 1))  # in place of the readings where there is no memory
 
-    def forward(self, embedding, read=None, here=None, fine=None):
-        x = self.image(embedding[:, :FEATURES])
-        if read is None:
-            x = x + self.nothing
-            fine = torch.zeros_like(embedding[:, : 4 * FINE])
-        else:
-            x = x + self.read(read) + self.here(here)
-        return torch.cat([self.out(F.relu(x)), fine], 1)
+    def forward(self, embedding):
+        """Without a memory."""
+        x = self.image(embedding[:, :FEATURES]) + self.nothing
+        return torch.cat([self.out(F.relu(x)), torch.zeros_like(embedding[:, : 4 * FINE])], 1)
+
+    def memories(self, embedding, read, here, fine):
+        """read and here B x n x VALUE, fine B x 4 FINE x h x w."""
+        flat = lambda layer: layer.weight[:, :, 0, 0]
+        bias = self.image.bias + self.read.bias + self.here.bias
+        x = F.linear(embedding[:, :FEATURES].flatten(2).transpose(1, 2), flat(self.image), bias)
+        x = F.relu(x + F.linear(torch.cat([read, here], 2), torch.cat([flat(self.read), flat(self.here)], 1)))
+        x = torch.matmul(flat(self.out), x.transpose(1, 2)) + self.out.bias[:, None]
+        return torch.cat([x.unflatten(2, embedding.shape[-2:]), fine], 1)
 
 
 class ImageEncoder(nn.Module):
@@ -146,65 +166,90 @@ class MemoryAttention(nn.Module):
         d2 = torch.arange(-r, r + 1).float() ** 2
         self.offset = nn.Parameter(-0.05 * (d2[:, None] + d2[None]))  # bias by displacement in stride-8 cells
 
-    def forward(self, embedding, memory, memory_time):
-        """embedding 1xC or BxC; memory B x M x Cm x h x w; memory_time B x M."""
-        h, w = embedding.shape[-2:]
+    def forward(self, embedding, memory, memory_time, frames=None, memory_frame=None, newest=None, newest_frame=None):
+        """embedding 1xC or BxC; memory B x M x Cm x h x w; memory_time B x M.
+
+        Which memories are of the same frame and time: frames S, a memory of each, counted b * M + m; memory_frame B x M, which
+        of them a memory is of; newest T and newest_frame B, the same of each object's newest memory alone. Left out: no two."""
+        b, m = memory.shape[:2]
         present = (memory_time >= 0).to(memory.dtype)
-        time = memory_time.clamp(0, TIMES - 1)
-        read = self.read_all(embedding, memory, time, present)
         # the newest frame: time 1, or the conditioning frame right after it
         rank = present * ((memory_time == 1).to(memory.dtype) * 2 + (memory_time == 0).to(memory.dtype) + 0.1)
-        newest = torch.argmax(rank, 1)
-        pick = (torch.arange(memory.shape[1], device=memory.device)[None] == newest[:, None]).to(memory.dtype)
-        last = (memory[:, :, KEY:] * pick[:, :, None, None, None]).sum(1)
-        here, k8, mask = last.split([VALUE, 4 * KEY8, MASK], 1)
-        fine = pack(self.read_near(unpack(embedding[:, FEATURES:]), unpack(k8), unpack(mask)))
-        return self.fuse(embedding, read, here, fine)
+        last = torch.arange(b, device=memory.device) * m + torch.argmax(rank, 1)
+        if frames is None:
+            frames = torch.arange(b * m, device=memory.device)
+            memory_frame = frames.unflatten(0, (b, m))
+            newest, newest_frame = last, torch.arange(b, device=memory.device)
+        read = self.read_all(embedding, memory, memory_time, frames, memory_frame)
+        here, fine = self.read_near(embedding, memory, last, newest, newest_frame)
+        return self.fuse.memories(embedding, read, here, fine)
 
-    def read_all(self, embedding, memory, time, present):
+    def fetch(self, memory, slots, first, channels):
+        """These channels of these memories, each flat."""
+        b, m, c, h, w = memory.shape
+        chunks = torch.arange(first // CHUNK, (first + channels) // CHUNK, device=memory.device)
+        chunks = (slots[:, None] * (c // CHUNK) + chunks).flatten()
+        return memory.reshape(b * m * (c // CHUNK), CHUNK * h * w).index_select(0, chunks).reshape(-1, channels * h * w)
+
+    def read_all(self, embedding, memory, memory_time, frames, memory_frame):
+        """Values by similarity, age and distance, B x n x VALUE."""
         h, w = embedding.shape[-2:]
         n = h * w
-        dev = memory.device
-        ys, xs = torch.meshgrid(torch.arange(h, device=dev) / h, torch.arange(w, device=dev) / h, indexing="ij")
-        xy = torch.stack([xs.flatten(), ys.flatten()]).to(memory.dtype)  # 2 x n
-        sq = (xy * xy).sum(0, keepdim=True)
-        one = torch.ones_like(sq)
+        b, m = memory.shape[:2]
+        time = memory_time.flatten().index_select(0, frames)
+        present = (time >= 0).to(memory.dtype)
+        time = time.clamp(0, TIMES - 1)
         # -c|p - q|^2 and the bias as four more channels of the dot product
-        q = self.key(embedding).flatten(2) * self.scale.exp()
-        q = torch.cat([q, torch.cat([2 * xy, one, sq])[None].expand(q.shape[0], -1, -1)], 1)
-        c = (self.near[time].exp() * present)[:, None, :, None]
-        bias = (self.age[time] * present + ABSENT * (1 - present))[:, None, :, None]
-        k = memory[:, :, :KEY].flatten(3).transpose(1, 2)  # B x KEY x M x n
-        place = torch.cat([c * xy[None, :, None], bias - c * sq[None, :, None], -c * one[None, :, None]], 1)
-        k = torch.cat([k, place], 1).flatten(2)
-        v = memory[:, :, KEY : KEY + VALUE].flatten(3).transpose(2, 3).flatten(1, 2)  # B x Mn x VALUE
-        weights = torch.matmul(q.transpose(1, 2), k).softmax(-1)
-        return torch.matmul(weights, v).transpose(1, 2).unflatten(2, (h, w))
+        c = (self.near[time].exp() * present)[:, None, None]
+        bias = (self.age[time] * present + ABSENT * (1 - present))[:, None, None]
+        place = places(h, w, memory).flatten(1)  # x, y, 1, x^2 + y^2
+        x, y, one, square = place[:, :, None].unbind(0)
+        here = torch.cat([2 * x, 2 * y, -square, -one], 1)[None] * c + bias * torch.cat([0 * x, 0 * y, one, 0 * one], 1)
+        q = self.key(embedding).flatten(2).transpose(1, 2) * self.scale.exp()
+        q = q.expand(here.shape[0], -1, -1) if q.shape[0] == 1 else q.repeat_interleave(m, 0)
+        k = self.fetch(memory, frames, 0, KEY).unflatten(1, (KEY, n))
+        k = torch.cat([k, place.expand(k.shape[0], -1, -1)], 1)
+        # keys have unit length, so no exponent is large enough for a softmax's maximum to be needed
+        likeness = torch.matmul(torch.cat([q, here], 2), k).exp()  # S x n x n
+        total = likeness.sum(-1)
+        each = memory_frame.flatten()
+        v = memory.flatten(2)[:, :, KEY * n : (KEY + VALUE) * n].unflatten(2, (n, VALUE))
+        read = torch.matmul(likeness.index_select(0, each).unflatten(0, (b, m)), v).sum(1)
+        total = total.index_select(0, each).unflatten(0, (b, m)).sum(1)[:, :, None]
+        return read / total.clamp(min=1e-12)  # nothing where all memories are absent
 
-    def read_near(self, q, k, mask):
-        """q 1xKEY8 or BxKEY8, k BxKEY8, mask Bx4, all x H x W of stride 8, into BxFINExHxW."""
-        b = self.BLOCK
-        height, width = k.shape[-2:]
-        nh, nw = height // b, width // b
-        inside = torch.ones_like(k[:1, :1])
-        keys = self.windows(torch.cat([k, mask], 1), nh, nw)          # B x nh x nw x (KEY8+4) x 144
-        inside = self.windows(inside, nh, nw)                         # 1 x nh x nw x 1 x 144
-        q = q.unflatten(3, (nw, b)).unflatten(2, (nh, b)).permute(0, 2, 4, 3, 5, 1).flatten(3, 4)  # . x nh x nw x 16 x KEY8
+    def read_near(self, embedding, memory, last, newest, newest_frame):
+        """The newest frame's values at the same places, B x n x VALUE, and its mask in windows, B x 4 FINE x h x w."""
+        h, w = embedding.shape[-2:]
+        n, b = h * w, self.BLOCK
+        nh, nw = 2 * h // b, 2 * w // b
+        own = self.fetch(memory, last, KEY, VALUE + 4 * KEY8 + MASK)
+        here = own[:, : VALUE * n].unflatten(1, (n, VALUE))
+        mask = own[:, (VALUE + 4 * KEY8) * n :].unflatten(1, (4 * n, 4))
+        cell, inside = self.windows(nh, nw, memory)
+        k = self.fetch(memory, newest, KEY + VALUE, 4 * KEY8).unflatten(1, (4 * n, KEY8))
+        k = k.index_select(1, cell.flatten()).unflatten(1, cell.shape)  # T x windows x 144 x KEY8
+        q = unpack(embedding[:, FEATURES:]) * self.scale8.exp()
+        q = q.unflatten(3, (nw, b)).unflatten(2, (nh, b)).permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
         r = 2 * b - 1
-        offset = self.offset[self.dy + r, self.dx + r]
-        a = torch.matmul(q * self.scale8.exp(), keys[:, :, :, :KEY8])
-        weights = (a + offset + (1 - inside) * ABSENT).softmax(-1)
-        read = torch.matmul(weights, keys[:, :, :, KEY8:].transpose(3, 4))  # B x nh x nw x 16 x 4
-        best = (a + (1 - inside) * ABSENT).amax(-1, keepdim=True) / self.scale8.exp()
-        out = torch.cat([read, best], -1).unflatten(3, (b, b)).permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-        return torch.cat([out, mask.mean(1, keepdim=True)], 1)
+        a = torch.matmul(q, k.transpose(2, 3)) + (1 - inside) * ABSENT  # T x windows x 16 x 144
+        weights = (a + self.offset[self.dy + r, self.dx + r]).softmax(-1).index_select(0, newest_frame)
+        best = (a.amax(-1, keepdim=True) / self.scale8.exp()).index_select(0, newest_frame)
+        read = torch.matmul(weights, mask.index_select(1, cell.flatten()).unflatten(1, cell.shape))
+        out = torch.cat([read, best], -1)  # B x windows x 16 x 5, to be packed four to a cell
+        out = out.unflatten(2, (b // 2, 2, b // 2, 2)).unflatten(1, (nh, nw))
+        out = out.permute(0, 7, 4, 6, 1, 3, 2, 5).reshape(-1, 20, h, w)
+        return here, torch.cat([out, pack(mask.mean(2).unflatten(1, (1, 2 * h, 2 * w)))], 1)
 
-    def windows(self, x, nh, nw):
+    def windows(self, nh, nw, like):
+        """For each block of 4x4 stride-8 cells: the 12x12 cells around, and which of them are in the picture."""
         b = self.BLOCK
-        x = F.pad(x, (b, b, b, b)).unflatten(3, (nw + 2, b)).unflatten(2, (nh + 2, b))  # B c nh+2 b nw+2 b
-        rows = torch.cat([x[:, :, i : i + nh] for i in range(3)], 3)
-        both = torch.cat([rows[:, :, :, :, i : i + nw] for i in range(3)], 5)            # B c nh 3b nw 3b
-        return both.permute(0, 2, 4, 1, 3, 5).flatten(4, 5)
+        range_ = lambda n: torch.arange(n, device=like.device)
+        y = range_(nh)[:, None, None, None] * b + range_(3 * b)[None, None, :, None] - b
+        x = range_(nw)[None, :, None, None] * b + range_(3 * b)[None, None, None, :] - b
+        inside = (y >= 0) & (y < nh * b) & (x >= 0) & (x < nw * b)
+        cell = y.clamp(0, nh * b - 1) * (nw * b) + x.clamp(0, nw * b - 1)
+        return cell.reshape(nh * nw, 9 * b * b), inside.reshape(nh * nw, 1, 9 * b * b).to(like.dtype)
 
 
 class MaskDecoder(nn.Module):
@@ -287,11 +332,16 @@ class MaskDecoder(nn.Module):
 
     def likeness(self, features, weight):
         """Cosine likeness, in groups of channels, of each place to the weighted mean place (a pointed-at thing)."""
-        g = self.GROUPS
-        f = unit(features.unflatten(1, (g, -1)), 2)                          # B g c H W
-        total = weight.sum((2, 3), keepdim=True)[:, None]
-        mean = (f * weight[:, None]).sum((3, 4), keepdim=True) / (total + 1e-4)
-        return (f * unit(mean, 2)).sum(2) * (total[:, 0] > 1e-3).to(f.dtype)
+        f = unit(features.unflatten(1, (self.GROUPS, -1)).flatten(3), 2)     # B or 1, g c n
+        where = weight.flatten(2)                                           # B 1 n
+        total = where.sum(2)                                                # B 1
+        if features.shape[0] == 1:
+            mean = torch.matmul(where[:, 0], f.flatten(0, 2).transpose(0, 1))
+        else:
+            mean = torch.matmul(f.flatten(1, 2), where.transpose(1, 2))[:, :, 0]
+        mean = unit(mean.unflatten(1, (self.GROUPS, -1)) / (total[:, :, None] + 1e-4), 2)
+        like = torch.matmul(mean[:, :, None], f)[:, :, 0] * (total > 1e-3).to(f.dtype)[:, :, None]
+        return like.unflatten(2, weight.shape[2:])
 
     def forward(self, embedding, high_res_0, high_res_1, point_coords, point_labels, mask_prompt, has_mask):
         height, width = high_res_1.shape[-2:]
@@ -304,29 +354,33 @@ class MaskDecoder(nn.Module):
         maps16 = F.avg_pool2d(maps, 2)
         # the place pointed at: the points' narrow map, or the mask prompt's inside
         like16 = self.likeness(fused, maps16[:, :1] + maps16[:, 7:8])
-        like8 = self.likeness(high_res_1 + torch.zeros_like(maps[:, :1]), maps[:, :1] + maps[:, 7:8])
+        like8 = self.likeness(high_res_1, maps[:, :1] + maps[:, 7:8])
         x16 = F.relu(self.in16(fused) + self.prompt16(maps16) + self.like16(like16) + self.cue16(F.avg_pool2d(cue, 2)))
         x16 = self.mix16(x16)
         pooled = torch.cat([x16.mean((2, 3)), x16.amax((2, 3))], 1)
         x16 = F.relu(x16 + self.context(pooled)[:, :, None, None])
-        x8 = upsample(self.to8(x16)) + high_res_1 + self.prompt8(torch.cat([maps, like8], 1)) + self.fine8(fine) + self.cue8(cue)
+        hints = (self.prompt8, self.fine8, self.cue8)
+        weight, bias = torch.cat([hint.weight for hint in hints], 1), sum(hint.bias for hint in hints)
+        x8 = upsample(self.to8(x16)) + F.conv2d(torch.cat([maps, like8, fine, cue], 1), weight, bias, padding=1) + high_res_1
         x8 = self.res8(F.relu(x8))
-        x4 = upsample(self.to4(x8)) + high_res_0 + self.mask4(torch.cat([given, F.pixel_shuffle(fine[:, :4], 2)], 1))
+        x4 = upsample(self.to4(x8)) + self.mask4(torch.cat([given, F.pixel_shuffle(fine[:, :4], 2)], 1)) + high_res_0
         x4 = self.res4(F.relu(x4))
         logits = self.out(x4)
 
         inside = F.avg_pool2d(torch.sigmoid(logits), 2)                      # B N H/8 W/8
         area = inside.sum((2, 3)) + 1e-3                                     # B N
         sharp = F.avg_pool2d(torch.sigmoid(4 * logits), 2).sum((2, 3)) / area
-        pool8 = lambda f: torch.matmul(inside.flatten(2), f.flatten(2).transpose(1, 2)) / area[:, :, None]
+        pool = lambda weight, f: torch.matmul(weight.flatten(2), f.flatten(2).transpose(1, 2)) / area[:, :, None]
         one_hot = torch.eye(CANDIDATES, device=logits.device, dtype=logits.dtype)[None] + torch.zeros_like(area)[:, :, None]
         summary = pooled[:, None, :WIDE] + torch.zeros_like(area)[:, :, None]
-        quality = torch.cat([summary, pool8(x8), one_hot, sharp[:, :, None]], 2)
+        quality = torch.cat([summary, pool(inside, x8), one_hot, sharp[:, :, None]], 2)
         iou = torch.sigmoid(self.iou_out(F.relu(self.iou_in(quality))))[:, :, 0]
         peak = logits[:, :1].amax((2, 3)).clamp(-20, 20) * 0.1
         score = self.score_out(F.relu(self.score_in(torch.cat([pooled, peak, torch.log(area[:, :1])], 1))))
         # pointer: what the object looks like (for recognising it again; this network's attention does not need it)
-        pointers = torch.cat([pool8(high_res_1 + torch.zeros_like(maps[:, :1])), pool8(upsample(fused[:, :FEATURES]))], 2)
+        # features are pooled where they are: under what their enlarged cells have of the mask
+        inside16 = torch.matmul(torch.matmul(shares(height // 2, inside), inside), shares(width // 2, inside).transpose(0, 1))
+        pointers = torch.cat([pool(inside, high_res_1), pool(inside16, fused[:, :FEATURES])], 2)
         return logits, iou, pointers * (score > 0).to(pointers.dtype)[:, :, None], score
 
 
@@ -357,8 +411,11 @@ class MemoryEncoder(nn.Module):
         x = self.image(features) + self.masked(features * fraction) + self.mask(cells)
         x = x + self.kind[0][None, :, None, None] * prompted + self.kind[1][None, :, None, None] * (1 - there)
         value = self.out(F.relu(self.mix(F.relu(x))))
-        same = torch.zeros_like(fraction)
-        return torch.cat([self.key(embedding) + same, value, embedding[:, FEATURES:] + same, cells], 1)
+        b, (h, w) = mask.shape[0], embedding.shape[-2:]
+        each = lambda t: t.expand(b, *t.shape[1:]).flatten(1)
+        finer = lambda t: unpack(t).flatten(2).transpose(1, 2)
+        rows = (self.key(embedding), value.flatten(2).transpose(1, 2), finer(embedding[:, FEATURES:]), finer(cells))
+        return torch.cat([each(t) for t in rows], 1).unflatten(1, (CM, h, w))
 
 
 class Nano(nn.Module):
