@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from evaluate import frames_of
-from network import BOX, C, CANDIDATES, CM, HIGH0, HIGH1, Nano
+from network import C, CANDIDATES, CM, HIGH0, HIGH1, SCALES, Nano
 
 WIDTH, HEIGHT = 448, 256
 H16, W16, H8, W8, H4, W4 = HEIGHT // 16, WIDTH // 16, HEIGHT // 8, WIDTH // 8, HEIGHT // 4, WIDTH // 4
-HIGH1_BOX = HIGH1 + BOX
+HIGH1_SCALES = HIGH1 + SCALES
 MODULES = ("image_encoder", "memory_attention", "mask_decoder", "memory_encoder")
 
 TOML = """[model]
@@ -36,7 +36,7 @@ std = [0.229, 0.224, 0.225]
 [geometry]
 embedding = [{C}, {H16}, {W16}]
 high_res_0 = [{HIGH0}, {H4}, {W4}]
-high_res_1 = [{HIGH1_BOX}, {H8}, {W8}]
+high_res_1 = [{HIGH1_SCALES}, {H8}, {W8}]
 memory_channels = {CM}
 mask = [{H4}, {W4}]
 candidates = {CANDIDATES}
@@ -69,7 +69,7 @@ class MemoryEncoding(nn.Module):
 
 def examples():
     b, m, p = 3, 4, 5
-    emb, h0, h1 = torch.randn(1, C, H16, W16), torch.randn(1, HIGH0, H4, W4), torch.rand(1, HIGH1_BOX, H8, W8)
+    emb, h0, h1 = torch.randn(1, C, H16, W16), torch.randn(1, HIGH0, H4, W4), torch.rand(1, HIGH1_SCALES, H8, W8)
     dim = lambda name: torch.export.Dim(name, min=1, max=1024)
     B, M, P, S, T = dim("objects"), dim("memories"), dim("points"), dim("frames"), dim("newest_frames")
     ma, mb = dim("mask_height"), dim("mask_width")
@@ -88,6 +88,18 @@ def examples():
         "memory_encoder": ({"embedding": emb, "mask_logits": torch.randn(b, 1, 120, 210), "object_score": torch.ones(b, 1), "from_prompt": torch.ones(b)},
                            {"embedding": {}, "mask_logits": {0: B, 2: ma, 3: mb}, "object_score": {0: B}, "from_prompt": {0: B}}, ["memory"]),
     }
+
+
+def strip(graph):
+    """Removes what only the exporter needs: names of source files, stack traces, intermediate shapes."""
+    del graph.value_info[:], graph.metadata_props[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for node in graph.node:
+        for branch in node.attribute:
+            if branch.HasField("g"):
+                strip(branch.g)
 
 
 def session(path, threads=2):
@@ -184,13 +196,8 @@ def main():
         program.save(path, external_data=False)
         model = onnx.load(path)
         del model.metadata_props[:]
-        for node in model.graph.node:  # names of source files and stack traces
-            del node.metadata_props[:]
-            node.doc_string = ""
-        for value in list(model.graph.value_info) + list(model.graph.input) + list(model.graph.output) + list(model.graph.initializer):
-            del value.metadata_props[:]
+        strip(model.graph)
         model.producer_name, model.producer_version = "tracklens-nano", ""
-        del model.graph.value_info[:]
         model.ir_version = min(model.ir_version, 9)
         onnx.save(model, path)
         digest = hashlib.sha256(open(path, "rb").read()).hexdigest()

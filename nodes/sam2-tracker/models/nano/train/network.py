@@ -22,7 +22,8 @@ KEY, VALUE, MASK = 48, 64, 16
 CM = KEY + VALUE + 4 * KEY8 + MASK  # 176
 CHUNK = 16                         # channels of a memory that are fetched together; divides all of them
 HIGH0, HIGH1 = 16, 48
-BOX = 5                            # further channels of high_res_1: the detector's box and score for each place
+P3, N3, L5 = 64, 128, 128          # further channels of high_res_1, at strides 8, 16 and 32: what the detector looks at
+SCALES = P3 + N3 // 4 + L5 // 16   # these as channels of stride 8
 WIDE = 96                          # decoder's channels at stride 16
 CANDIDATES = 4
 TIMES = 8                          # memory_time is clipped to 0 .. TIMES-1
@@ -132,17 +133,15 @@ class ImageEncoder(nn.Module):
         self.top = conv(128, FEATURES)
         self.mix = Mixer(FEATURES)
         self.fuse = fuse
-        self.detector = Detector()
-        # these two stay as they were trained on COCO: so the boxes stay right, and a step costs a third less
+        # it stays as it was trained on COCO: so the detector's boxes stay right, and a step costs a third less
         self.backbone.requires_grad_(False)
-        self.detector.requires_grad_(False)
 
     def forward(self, image):
         d2, d3, p3, n3, l5 = self.backbone(image)
         mid = self.mid(torch.cat([d3, p3], 1))
         features = self.mix(F.relu(self.top(n3) + self.down(mid)))
         embedding = torch.cat([features, pack(unit(self.key8(mid)))], 1)
-        high1 = torch.cat([self.high1(mid), Detector.grid(self.detector(p3, n3, l5))], 1)
+        high1 = torch.cat([self.high1(mid), p3, *(t.reshape(t.shape[0], -1, *p3.shape[2:]) for t in (n3, l5))], 1)
         return embedding, self.fuse(embedding), self.high0(d2), high1
 
 
@@ -272,6 +271,7 @@ class MaskDecoder(nn.Module):
         nn.init.constant_(self.out.bias, -2.0)
         self.iou_in, self.iou_out = nn.Linear(WIDE + HIGH1 + CANDIDATES + 1, 64), nn.Linear(64, 1)
         self.score_in, self.score_out = nn.Linear(2 * WIDE + 2, 64), nn.Linear(64, 1)
+        self.detector = Detector().requires_grad_(False)
 
     def prompt_maps(self, coords, labels, mask_prompt, has_mask, height, width):
         """Prompts as B x PROMPT x H/8 x W/8 maps: points at two widths, the box, the mask, and what was given."""
@@ -297,6 +297,22 @@ class MaskDecoder(nn.Module):
         maps.append(F.avg_pool2d(mask_prompt, 2))
         maps.append(zero + given)
         return torch.cat(maps, 1)
+
+    def boxes(self, high_res_1, labels):
+        """The detector's box and score for each place; nothing where nobody points at an object, which is most frames."""
+
+        def look(high_res_1):
+            _, p3, n3, l5 = high_res_1.split([HIGH1, P3, N3 // 4, L5 // 16], 1)
+            coarser = lambda t, channels, by: t.reshape(t.shape[0], channels, p3.shape[2] // by, p3.shape[3] // by)
+            return Detector.grid(self.detector(p3, coarser(n3, N3, 2), coarser(l5, L5, 4)))
+
+        def nothing(high_res_1):
+            return torch.zeros_like(high_res_1[:, :5])
+
+        pointed = (labels == 1).any()
+        if torch.compiler.is_exporting():
+            return torch.cond(pointed, look, nothing, (high_res_1,))
+        return look(high_res_1) if pointed else nothing(high_res_1)
 
     def extent(self, boxes, coords, labels, height, width):
         """How far the thing may reach, B x CUE x H/8 x W/8: the prompt's box, or else the detector's best box that holds all
@@ -345,7 +361,8 @@ class MaskDecoder(nn.Module):
 
     def forward(self, embedding, high_res_0, high_res_1, point_coords, point_labels, mask_prompt, has_mask):
         height, width = high_res_1.shape[-2:]
-        high_res_1, boxes = high_res_1.split([HIGH1, BOX], 1)
+        boxes = self.boxes(high_res_1, point_labels)
+        high_res_1 = high_res_1[:, :HIGH1]
         cue = self.extent(boxes, point_coords, point_labels, height, width)
         given = torch.sigmoid(mask_prompt.clamp(-20, 20)) * has_mask[:, None, None, None]
         maps = self.prompt_maps(point_coords, point_labels, given, has_mask, height, width)
@@ -426,6 +443,11 @@ class Nano(nn.Module):
         self.memory_attention = MemoryAttention(key, fuse)
         self.mask_decoder = MaskDecoder()
         self.memory_encoder = MemoryEncoder(key)
+
+    def load_state_dict(self, state, *args, **kwargs):
+        """Also of checkpoints in which the detector was the image encoder's."""
+        moved = {k.replace("image_encoder.detector.", "mask_decoder.detector."): v for k, v in state.items()}
+        return super().load_state_dict(moved, *args, **kwargs)
 
 
 if __name__ == "__main__":

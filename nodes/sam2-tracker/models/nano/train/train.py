@@ -187,8 +187,8 @@ def main():
         net = Nano()
         if args.start:
             net.load_state_dict(torch.load(args.start, map_location="cpu")["average"])
-    if state is None or "image_encoder.detector.down1.0.conv.weight" not in state["net"]:
-        load_yolox(net.image_encoder.backbone, net.image_encoder.detector, args.yolox)
+    if state is None or not any("detector.down1.0.conv.weight" in k for k in state["net"]):
+        load_yolox(net.image_encoder.backbone, net.mask_decoder.detector, args.yolox)
     dev = torch.device(args.device)
     net.to(dev).to(memory_format=torch.channels_last)
     trained = [p for p in net.parameters() if p.requires_grad]
