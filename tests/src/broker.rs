@@ -16,23 +16,22 @@ const PORTS: std::ops::Range<u32> = 10_000..32_000;
 /// Where none is left.
 #[must_use]
 pub fn free_port() -> u16 {
-    static GIVEN: AtomicU32 = AtomicU32::new(0);
-    let count = PORTS.end - PORTS.start;
-    // Test programs that run beside each other begin at different places.
-    let first = std::process::id().wrapping_mul(97) % count;
-    (0..count)
-        .map(|_| PORTS.start + (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % count)
-        .filter_map(|port| u16::try_from(port).ok())
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port")
+    free_ports(1)
 }
 
-/// The first of so many ports in a row that are free, low enough for METRICS_PORT.
+/// The first of so many ports in a row that are free, low enough for METRICS_PORT. None of them is given again.
 #[must_use]
 pub fn free_ports(count: u16) -> u16 {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    // The same for every count, or rows of different lengths would begin at different places and overlap.
+    let places = PORTS.end - PORTS.start - u32::from(u8::MAX);
+    assert!(count <= u8::MAX.into(), "{count} ports in a row");
+    // Test programs that run beside each other begin at different places.
+    let begin = std::process::id().wrapping_mul(97) % places;
     let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    (0..100)
-        .map(|_| free_port())
+    (0..places)
+        .map(|_| begin + GIVEN.fetch_add(count.into(), Ordering::Relaxed))
+        .filter_map(|place| u16::try_from(PORTS.start + place % places).ok())
         .find(|first| (*first..*first + count).all(free))
         .expect("free ports in a row")
 }
