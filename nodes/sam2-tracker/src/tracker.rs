@@ -158,6 +158,9 @@ struct Worked {
     newborn: Vec<Newborn>,
 }
 
+/// A frame that is being encoded, or cannot be, and how long it took to get there.
+type Prepared<F> = (Result<Ahead<F>, InferenceError>, Duration);
+
 /// Follows objects in any number of streams.
 pub struct Tracker<M: Modules> {
     pub(crate) observer: Observer<M>,
@@ -168,7 +171,7 @@ pub struct Tracker<M: Modules> {
     regions: Regions,
     streams: HashMap<StreamId, StreamState<M::Frame>>,
     /// Frames that are encoded before their turn.
-    ahead: HashMap<FrameId, (Result<Ahead<M::Frame>, InferenceError>, Duration)>,
+    ahead: HashMap<FrameId, Prepared<M::Frame>>,
     /// Tensors to be filled again.
     spare: Vec<Vec<f32>>,
 }
