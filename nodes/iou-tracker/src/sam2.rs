@@ -92,7 +92,7 @@ impl<M: Modules> Sam2Detector<M> {
         if questions.is_empty() {
             return Ok(Vec::new());
         }
-        let tensor = self.preprocessor.run(&frame.image)?;
+        let tensor = self.preprocessor.run(&frame.image);
         let features = self.observer.encode(tensor)?;
         let rules = &self.settings.proposals;
         let kept = self

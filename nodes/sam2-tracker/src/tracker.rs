@@ -158,9 +158,6 @@ struct Worked {
     newborn: Vec<Newborn>,
 }
 
-/// A frame that is being encoded, or cannot be, and how long it took to get there.
-type Prepared<F> = (Result<Ahead<F>, InferenceError>, Duration);
-
 /// Follows objects in any number of streams.
 pub struct Tracker<M: Modules> {
     pub(crate) observer: Observer<M>,
@@ -171,7 +168,7 @@ pub struct Tracker<M: Modules> {
     regions: Regions,
     streams: HashMap<StreamId, StreamState<M::Frame>>,
     /// Frames that are encoded before their turn.
-    ahead: HashMap<FrameId, Prepared<M::Frame>>,
+    ahead: HashMap<FrameId, (Ahead<M::Frame>, Duration)>,
     /// Tensors to be filled again.
     spare: Vec<Vec<f32>>,
 }
@@ -197,12 +194,10 @@ impl<M: Modules> Tracker<M> {
     /// A switch to another model forgets it.
     pub fn prepare(&mut self, id: &FrameId, image: &Image<'_>) {
         let start = Instant::now();
-        let fit = self.preprocessor.run(image).map(|_| ());
+        self.preprocessor.run(image);
+        let tensor = self.preprocessor.take(self.spare.pop().unwrap_or_default());
         let took = start.elapsed();
-        let ahead = fit.map(|()| {
-            let spare = self.spare.pop().unwrap_or_default();
-            self.observer.encode_ahead(self.preprocessor.take(spare))
-        });
+        let ahead = self.observer.encode_ahead(tensor);
         self.ahead.insert(id.clone(), (ahead, took));
     }
 
@@ -376,7 +371,7 @@ impl<M: Modules> Tracker<M> {
         };
         let (ahead, took) = self.ahead.remove(id).ok_or(gone)?;
         stages.preprocess = took;
-        let encoded = self.observer.encoded(ahead?)?;
+        let encoded = self.observer.encoded(ahead)?;
         let mut frame = encoded.frame;
         for _ in 0..self.settings.retries {
             if frame.is_ok() {

@@ -239,18 +239,15 @@ fn golden_preprocessing() {
             .map(|value| *value as u8)
             .collect();
         let info = ImageInfo::new(width as u32, height as u32, PixelEncoding::Rgb8);
-        let found = preprocessor
-            .run(&Image::new(info, &pixels).unwrap())
-            .unwrap();
+        let found = preprocessor.run(&Image::new(info, &pixels).unwrap());
         let reference = &clip["resized"].data[frame * cells..][..cells];
-        let differences = found.iter().zip(reference).map(|(a, b)| (a - b).abs());
-        let worst = differences.clone().fold(0.0, f32::max);
-        let mean = differences.sum::<f32>() / cells as f32;
-        // Both round to bytes, the reference once, ours for each axis.
-        assert!(
-            worst < 1.01 && mean < 0.2,
-            "frame {frame}: {worst}, {mean} of 255"
-        );
+        let worst = found
+            .iter()
+            .zip(reference)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        // The reference rounds to bytes.
+        assert!(worst <= 0.52, "frame {frame}: {worst} of 255");
     }
 }
 

@@ -1,15 +1,13 @@
-//! From a frame's bytes to the encoder's tensor: planes are resized as they come, colour and
-//! normalisation are done on what is left.
+//! From a frame's bytes to the encoder's tensor in one pass: resize, colour, normalisation.
 //!
-//! Resizing is that of `fast_image_resize`, whose triangle filter, widened where an axis shrinks and
-//! rounded to bytes, is PIL's `BILINEAR`. Nothing is allocated once a size has been seen.
+//! Row by row of the output: the input rows under it are summed with their weights, then the
+//! columns, then the colour becomes RGB and is normalised. Between bytes and tensor there are only
+//! a few rows. Nothing is allocated once a size has been seen.
 
-use fast_image_resize::images::{Image as Target, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use tracklens_schemas::{Image, PixelEncoding};
 
 use crate::model_folder::Input;
-use crate::modules::InferenceError;
+use crate::resample::Axis;
 
 /// How brightness and chroma become red, green and blue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,17 +55,30 @@ impl ColourMatrix {
     }
 }
 
+/// Weights for one size of frame.
+#[derive(Clone, Debug)]
+struct Plan {
+    from: (u32, u32),
+    full: [Axis; 2],
+    chroma: [Axis; 2],
+}
+
+/// Sizes of frames whose weights are kept.
+const PLANS: usize = 8;
+
 /// Fills the encoder's tensor.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Preprocessor {
     width: usize,
     height: usize,
     gain: [f32; 3],
     offset: [f32; 3],
     colour: Factors,
-    resizer: Resizer,
-    /// The frame's planes at the model's size.
-    small: Vec<u8>,
+    plans: Vec<Plan>,
+    /// One input row of sums.
+    sums: Vec<f32>,
+    /// One output row of each channel.
+    rows: [Vec<f32>; 3],
     tensor: Vec<f32>,
 }
 
@@ -81,53 +92,61 @@ impl Preprocessor {
             gain: input.std.map(|deviation| 1.0 / (255.0 * deviation)),
             offset: std::array::from_fn(|c| -input.mean[c] / input.std[c]),
             colour: colour.factors(),
-            resizer: Resizer::new(),
-            small: vec![0; 3 * input.width * input.height],
+            plans: Vec::new(),
+            sums: Vec::new(),
+            rows: std::array::from_fn(|_| vec![0.0; input.width]),
             tensor: vec![0.0; 3 * input.width * input.height],
         }
     }
 
     /// The tensor of a frame, 3×H×W.
-    ///
-    /// # Errors
-    /// Where the frame's planes are not as large as its description says.
-    pub fn run(&mut self, image: &Image<'_>) -> Result<&[f32], InferenceError> {
-        self.resize(image)?;
+    pub fn run(&mut self, image: &Image<'_>) -> &[f32] {
+        let plan = self.plan(image.info.width, image.info.height);
+        let plan = &self.plans[plan];
+        let width = image.info.width as usize;
+        let cw = width.div_ceil(2);
+        let planes = image.planes();
         let cells = self.width * self.height;
-        let (first, rest) = self.small.split_at(cells);
-        let [red, green, blue] = thirds(&mut self.tensor, cells);
-        let out = red.iter_mut().zip(green).zip(blue);
-        let (gain, offset) = (self.gain, self.offset);
-        let put = |((red, green), blue): ((&mut f32, &mut f32), &mut f32), colour: [f32; 3]| {
-            *red = colour[0] * gain[0] + offset[0];
-            *green = colour[1] * gain[1] + offset[1];
-            *blue = colour[2] * gain[2] + offset[2];
-        };
-        let colour = self.colour;
-        match image.info.encoding {
-            PixelEncoding::Yuv420p => {
-                let (u, v) = rest.split_at(cells);
-                for (out, ((y, u), v)) in out.zip(first.iter().zip(u).zip(v)) {
-                    put(out, colour.apply(*y, *u, *v));
+        for y in 0..self.height {
+            // Plane, its width, samples between neighbours, channel; one a row.
+            let full = |channel| (planes[0], width, 3, channel);
+            let sources = match image.info.encoding {
+                PixelEncoding::Yuv420p => [
+                    (planes[0], width, 1, 0),
+                    (planes[1], cw, 1, 0),
+                    (planes[2], cw, 1, 0),
+                ],
+                PixelEncoding::Nv12 => [
+                    (planes[0], width, 1, 0),
+                    (planes[1], cw, 2, 0),
+                    (planes[1], cw, 2, 1),
+                ],
+                PixelEncoding::Rgb8 => [full(0), full(1), full(2)],
+                PixelEncoding::Bgr8 => [full(2), full(1), full(0)],
+            };
+            let mut summed = None;
+            for (at, (plane, columns, step, channel)) in sources.into_iter().enumerate() {
+                let small = step < 3 && at > 0;
+                let [vertical, horizontal] = if small { &plan.chroma } else { &plan.full };
+                // Interleaved channels share their sums.
+                if summed != Some((plane.as_ptr(), step)) {
+                    sum_rows(plane, columns * step, vertical.taps(y), &mut self.sums);
+                    summed = Some((plane.as_ptr(), step));
                 }
+                sum_columns(&self.sums, horizontal, step, channel, &mut self.rows[at]);
             }
-            PixelEncoding::Nv12 => {
-                for (out, (y, uv)) in out.zip(first.iter().zip(rest.chunks_exact(2))) {
-                    put(out, colour.apply(*y, uv[0], uv[1]));
-                }
+            if image.luma().is_some() {
+                self.colour.apply(&mut self.rows);
             }
-            PixelEncoding::Rgb8 => {
-                for (out, rgb) in out.zip(self.small.chunks_exact(3)) {
-                    put(out, [rgb[0], rgb[1], rgb[2]].map(f32::from));
-                }
-            }
-            PixelEncoding::Bgr8 => {
-                for (out, bgr) in out.zip(self.small.chunks_exact(3)) {
-                    put(out, [bgr[2], bgr[1], bgr[0]].map(f32::from));
+            for (channel, row) in self.rows.iter().enumerate() {
+                let start = channel * cells + y * self.width;
+                let (gain, offset) = (self.gain[channel], self.offset[channel]);
+                for (out, value) in self.tensor[start..start + self.width].iter_mut().zip(row) {
+                    *out = value * gain + offset;
                 }
             }
         }
-        Ok(&self.tensor)
+        &self.tensor
     }
 
     /// Gives the tensor of the last frame away, for `instead`.
@@ -136,61 +155,85 @@ impl Preprocessor {
         std::mem::replace(&mut self.tensor, instead)
     }
 
-    /// Brings every plane to the model's size.
-    fn resize(&mut self, image: &Image<'_>) -> Result<(), InferenceError> {
-        let whole = (image.info.width, image.info.height);
-        let half = (whole.0.div_ceil(2), whole.1.div_ceil(2));
-        let planes: &[((u32, u32), PixelType)] = match image.info.encoding {
-            PixelEncoding::Yuv420p => &[
-                (whole, PixelType::U8),
-                (half, PixelType::U8),
-                (half, PixelType::U8),
-            ],
-            PixelEncoding::Nv12 => &[(whole, PixelType::U8), (half, PixelType::U8x2)],
-            PixelEncoding::Rgb8 | PixelEncoding::Bgr8 => &[(whole, PixelType::U8x3)],
-        };
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        let (width, height) = (self.width as u32, self.height as u32);
-        let mut rest = self.small.as_mut_slice();
-        for (plane, ((from_width, from_height), pixel)) in image.planes().into_iter().zip(planes) {
-            let (now, later) = rest.split_at_mut(self.width * self.height * pixel.size());
-            rest = later;
-            let from = ImageRef::new(*from_width, *from_height, plane, *pixel).map_err(unfit)?;
-            let mut to = Target::from_slice_u8(width, height, now, *pixel).map_err(unfit)?;
-            self.resizer
-                .resize(&from, &mut to, &options)
-                .map_err(unfit)?;
+    fn plan(&mut self, width: u32, height: u32) -> usize {
+        let from = (width, height);
+        if let Some(at) = self.plans.iter().position(|plan| plan.from == from) {
+            return at;
         }
-        Ok(())
+        if self.plans.len() == PLANS {
+            self.plans.remove(0);
+        }
+        let axes = |width: u32, height: u32| {
+            [
+                Axis::new(height as usize, self.height),
+                Axis::new(width as usize, self.width),
+            ]
+        };
+        self.plans.push(Plan {
+            from,
+            full: axes(width, height),
+            chroma: axes(width.div_ceil(2), height.div_ceil(2)),
+        });
+        self.plans.len() - 1
     }
-}
-
-fn unfit(error: impl std::fmt::Display) -> InferenceError {
-    InferenceError {
-        module: "preprocess",
-        objects: 1,
-        reason: error.to_string(),
-    }
-}
-
-fn thirds(tensor: &mut [f32], cells: usize) -> [&mut [f32]; 3] {
-    let (first, rest) = tensor.split_at_mut(cells);
-    let (second, third) = rest.split_at_mut(cells);
-    [first, second, third]
 }
 
 impl Factors {
-    /// Brightness and chroma as red, green and blue, 0 to 255.
-    #[inline]
-    fn apply(&self, y: u8, u: u8, v: u8) -> [f32; 3] {
-        let y = (f32::from(y) - self.black) * self.brightness;
-        let (u, v) = (f32::from(u) - 128.0, f32::from(v) - 128.0);
-        [
-            y + self.v_in_red * v,
-            y + self.u_in_green * u + self.v_in_green * v,
-            y + self.u_in_blue * u,
-        ]
-        .map(|colour| colour.clamp(0.0, 255.0))
+    /// Brightness and chroma rows become red, green and blue, 0 to 255.
+    fn apply(&self, [first, second, third]: &mut [Vec<f32>; 3]) {
+        for ((a, b), c) in first
+            .iter_mut()
+            .zip(second.iter_mut())
+            .zip(third.iter_mut())
+        {
+            let y = (*a - self.black) * self.brightness;
+            let (u, v) = (*b - 128.0, *c - 128.0);
+            *a = (y + self.v_in_red * v).clamp(0.0, 255.0);
+            *b = (y + self.u_in_green * u + self.v_in_green * v).clamp(0.0, 255.0);
+            *c = (y + self.u_in_blue * u).clamp(0.0, 255.0);
+        }
+    }
+}
+
+/// The weighted sum of the rows under an output row, four of them at a time.
+fn sum_rows(plane: &[u8], stride: usize, taps: (usize, &[f32]), sums: &mut Vec<f32>) {
+    let (first, weights) = taps;
+    sums.clear();
+    sums.resize(stride, 0.0);
+    let rows = plane[first * stride..].chunks(4 * stride);
+    for (rows, weights) in rows.zip(weights.chunks(4)) {
+        let row = |at: usize| &rows[at * stride..(at + 1) * stride];
+        match *weights {
+            [a, b, c, d] => add_rows([row(0), row(1), row(2), row(3)], [a, b, c, d], sums),
+            [a, b, c] => add_rows([row(0), row(1), row(2)], [a, b, c], sums),
+            [a, b] => add_rows([row(0), row(1)], [a, b], sums),
+            [a] => add_rows([row(0)], [a], sums),
+            _ => {}
+        }
+    }
+}
+
+fn add_rows<const N: usize>(rows: [&[u8]; N], weights: [f32; N], sums: &mut [f32]) {
+    let rows = rows.map(|row| &row[..sums.len()]);
+    for (x, sum) in sums.iter_mut().enumerate() {
+        for (row, weight) in rows.iter().zip(weights) {
+            *sum += weight * f32::from(row[x]);
+        }
+    }
+}
+
+/// The weighted sums of the columns under each output cell.
+fn sum_columns(sums: &[f32], axis: &Axis, step: usize, channel: usize, row: &mut [f32]) {
+    for (x, out) in row.iter_mut().enumerate() {
+        let (first, weights) = axis.taps(x);
+        let samples = &sums[first * step + channel..];
+        *out = match step {
+            1 => samples.iter().zip(weights).map(|(s, w)| s * w).sum(),
+            _ => {
+                let samples = samples.iter().step_by(step);
+                samples.zip(weights).map(|(s, w)| s * w).sum()
+            }
+        };
     }
 }
 
@@ -216,8 +259,7 @@ mod tests {
         };
         let info = ImageInfo::new(width, height, encoding);
         let mut preprocessor = Preprocessor::new(&plain(to.0, to.1), ColourMatrix::default());
-        let image = Image::new(info, data).unwrap();
-        preprocessor.run(&image).unwrap().to_vec()
+        preprocessor.run(&Image::new(info, data).unwrap()).to_vec()
     }
 
     #[test]
@@ -242,7 +284,7 @@ mod tests {
         let info = ImageInfo::new(1, 1, PixelEncoding::Rgb8);
         let mut preprocessor = Preprocessor::new(&input, ColourMatrix::default());
         let image = Image::new(info, &[255, 0, 128]).unwrap();
-        let tensor = preprocessor.run(&image).unwrap();
+        let tensor = preprocessor.run(&image);
         let expected = [
             (1.0 - 0.485) / 0.229,
             -0.456 / 0.224,
