@@ -1,8 +1,9 @@
 //! From a frame's bytes to the encoder's tensor in one pass: resize, colour, normalisation.
 //!
-//! Row by row of the output: the input rows under it are summed with their weights, then the
-//! columns, then the colour becomes RGB and is normalised. Between bytes and tensor there are only
-//! a few rows. Nothing is allocated once a size has been seen.
+//! A few output rows at a time: the input rows under each are summed with their weights; then the
+//! columns of all of them at once, for which a column's sums lie side by side; then the colour becomes
+//! RGB and is normalised. Between bytes and tensor there are only these rows. Nothing is allocated
+//! once a size has been seen.
 
 use tracklens_schemas::{Image, PixelEncoding};
 
@@ -63,6 +64,12 @@ struct Plan {
     chroma: [Axis; 2],
 }
 
+/// Output rows that are made at once.
+const LANES: usize = 8;
+
+/// Cells of a column in that many rows.
+type Column = [f32; LANES];
+
 /// Sizes of frames whose weights are kept.
 const PLANS: usize = 8;
 
@@ -75,10 +82,12 @@ pub struct Preprocessor {
     offset: [f32; 3],
     colour: Factors,
     plans: Vec<Plan>,
-    /// One input row of sums.
+    /// Input rows summed for each output row, one after the other.
     sums: Vec<f32>,
-    /// One output row of each channel.
-    rows: [Vec<f32>; 3],
+    /// The same by columns.
+    columns: Vec<Column>,
+    /// Output rows of each channel.
+    rows: [Vec<Column>; 3],
     tensor: Vec<f32>,
 }
 
@@ -94,7 +103,8 @@ impl Preprocessor {
             colour: colour.factors(),
             plans: Vec::new(),
             sums: Vec::new(),
-            rows: std::array::from_fn(|_| vec![0.0; input.width]),
+            columns: Vec::new(),
+            rows: std::array::from_fn(|_| vec![[0.0; LANES]; input.width]),
             tensor: vec![0.0; 3 * input.width * input.height],
         }
     }
@@ -106,43 +116,57 @@ impl Preprocessor {
         let width = image.info.width as usize;
         let cw = width.div_ceil(2);
         let planes = image.planes();
-        let cells = self.width * self.height;
-        for y in 0..self.height {
-            // Plane, its width, samples between neighbours, channel; one a row.
-            let full = |channel| (planes[0], width, 3, channel);
-            let sources = match image.info.encoding {
-                PixelEncoding::Yuv420p => [
-                    (planes[0], width, 1, 0),
-                    (planes[1], cw, 1, 0),
-                    (planes[2], cw, 1, 0),
-                ],
-                PixelEncoding::Nv12 => [
-                    (planes[0], width, 1, 0),
-                    (planes[1], cw, 2, 0),
-                    (planes[1], cw, 2, 1),
-                ],
-                PixelEncoding::Rgb8 => [full(0), full(1), full(2)],
-                PixelEncoding::Bgr8 => [full(2), full(1), full(0)],
-            };
+        // Plane, its width, samples between neighbours, channel; one a row.
+        let full = |channel| (planes[0], width, 3, channel);
+        let sources = match image.info.encoding {
+            PixelEncoding::Yuv420p => [
+                (planes[0], width, 1, 0),
+                (planes[1], cw, 1, 0),
+                (planes[2], cw, 1, 0),
+            ],
+            PixelEncoding::Nv12 => [
+                (planes[0], width, 1, 0),
+                (planes[1], cw, 2, 0),
+                (planes[1], cw, 2, 1),
+            ],
+            PixelEncoding::Rgb8 => [full(0), full(1), full(2)],
+            PixelEncoding::Bgr8 => [full(2), full(1), full(0)],
+        };
+        for top in (0..self.height).step_by(LANES) {
             let mut summed = None;
             for (at, (plane, columns, step, channel)) in sources.into_iter().enumerate() {
                 let small = step < 3 && at > 0;
                 let [vertical, horizontal] = if small { &plan.chroma } else { &plan.full };
                 // Interleaved channels share their sums.
                 if summed != Some((plane.as_ptr(), step)) {
-                    sum_rows(plane, columns * step, vertical.taps(y), &mut self.sums);
+                    let stride = columns * step;
+                    self.sums.resize(LANES * stride, 0.0);
+                    for (row, sums) in self.sums.chunks_exact_mut(stride).enumerate() {
+                        // The last rows are made with others that nobody looks at.
+                        let y = (top + row).min(self.height - 1);
+                        sum_rows(plane, stride, vertical.taps(y), sums);
+                    }
+                    by_columns(&self.sums, stride, &mut self.columns);
                     summed = Some((plane.as_ptr(), step));
                 }
-                sum_columns(&self.sums, horizontal, step, channel, &mut self.rows[at]);
+                sum_columns(&self.columns, horizontal, step, channel, &mut self.rows[at]);
             }
             if image.luma().is_some() {
-                self.colour.apply(&mut self.rows);
+                let [first, second, third] = &mut self.rows;
+                self.colour.apply(
+                    first.as_flattened_mut(),
+                    second.as_flattened_mut(),
+                    third.as_flattened_mut(),
+                );
             }
-            for (channel, row) in self.rows.iter().enumerate() {
-                let start = channel * cells + y * self.width;
+            let planes = self.tensor.chunks_exact_mut(self.width * self.height);
+            for (channel, (plane, cells)) in planes.zip(&self.rows).enumerate() {
                 let (gain, offset) = (self.gain[channel], self.offset[channel]);
-                for (out, value) in self.tensor[start..start + self.width].iter_mut().zip(row) {
-                    *out = value * gain + offset;
+                let rows = plane.chunks_exact_mut(self.width).skip(top).take(LANES);
+                for (row, out) in rows.enumerate() {
+                    for (out, column) in out.iter_mut().zip(cells) {
+                        *out = column[row] * gain + offset;
+                    }
                 }
             }
         }
@@ -180,12 +204,8 @@ impl Preprocessor {
 
 impl Factors {
     /// Brightness and chroma rows become red, green and blue, 0 to 255.
-    fn apply(&self, [first, second, third]: &mut [Vec<f32>; 3]) {
-        for ((a, b), c) in first
-            .iter_mut()
-            .zip(second.iter_mut())
-            .zip(third.iter_mut())
-        {
+    fn apply(&self, first: &mut [f32], second: &mut [f32], third: &mut [f32]) {
+        for ((a, b), c) in first.iter_mut().zip(second).zip(third) {
             let y = (*a - self.black) * self.brightness;
             let (u, v) = (*b - 128.0, *c - 128.0);
             *a = (y + self.v_in_red * v).clamp(0.0, 255.0);
@@ -196,10 +216,9 @@ impl Factors {
 }
 
 /// The weighted sum of the rows under an output row, four of them at a time.
-fn sum_rows(plane: &[u8], stride: usize, taps: (usize, &[f32]), sums: &mut Vec<f32>) {
+fn sum_rows(plane: &[u8], stride: usize, taps: (usize, &[f32]), sums: &mut [f32]) {
     let (first, weights) = taps;
-    sums.clear();
-    sums.resize(stride, 0.0);
+    sums.fill(0.0);
     let rows = plane[first * stride..].chunks(4 * stride);
     for (rows, weights) in rows.zip(weights.chunks(4)) {
         let row = |at: usize| &rows[at * stride..(at + 1) * stride];
@@ -222,18 +241,28 @@ fn add_rows<const N: usize>(rows: [&[u8]; N], weights: [f32; N], sums: &mut [f32
     }
 }
 
+/// Rows of `stride` cells as columns.
+fn by_columns(rows: &[f32], stride: usize, columns: &mut Vec<Column>) {
+    let rows: [&[f32]; LANES] = std::array::from_fn(|row| &rows[row * stride..(row + 1) * stride]);
+    columns.resize(stride, [0.0; LANES]);
+    for (x, column) in columns.iter_mut().enumerate() {
+        *column = std::array::from_fn(|row| rows[row][x]);
+    }
+}
+
 /// The weighted sums of the columns under each output cell.
-fn sum_columns(sums: &[f32], axis: &Axis, step: usize, channel: usize, row: &mut [f32]) {
-    for (x, out) in row.iter_mut().enumerate() {
+fn sum_columns(columns: &[Column], axis: &Axis, step: usize, channel: usize, cells: &mut [Column]) {
+    for (x, cell) in cells.iter_mut().enumerate() {
         let (first, weights) = axis.taps(x);
-        let samples = &sums[first * step + channel..];
-        *out = match step {
-            1 => samples.iter().zip(weights).map(|(s, w)| s * w).sum(),
-            _ => {
-                let samples = samples.iter().step_by(step);
-                samples.zip(weights).map(|(s, w)| s * w).sum()
+        let under = columns[first * step + channel..].iter().step_by(step);
+        // In a variable of its own it stays in registers.
+        let mut sums = [0.0; LANES];
+        for (column, weight) in under.zip(weights) {
+            for (sum, value) in sums.iter_mut().zip(column) {
+                *sum += weight * value;
             }
-        };
+        }
+        *cell = sums;
     }
 }
 
