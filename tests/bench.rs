@@ -15,7 +15,14 @@ fn a_report_has_every_case_with_its_stages_and_plots() {
         .current_dir(root())
         .args(["bench", street.to_str().unwrap()])
         .args(["--objects", "1,2", "--streams", "1,2", "--frames", "150"])
-        .args(["--height", "240", "--out", out.path().to_str().unwrap()])
+        .args([
+            "--live",
+            "25",
+            "--height",
+            "240",
+            "--out",
+            out.path().to_str().unwrap(),
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -44,6 +51,18 @@ fn a_report_has_every_case_with_its_stages_and_plots() {
             }
         }
     }
+    let live = &report["live"];
+    assert_eq!(
+        (&live["height"], &live["rate"]),
+        (&240.into(), &25.into()),
+        "{text}"
+    );
+    let number = |field: &str| live[field].as_f64().unwrap();
+    assert!(number("frames") > 100.0, "{text}");
+    assert!(
+        0.0 < number("tracker_ms") && number("tracker_ms") < number("p99_ms"),
+        "{text}"
+    );
     for plot in ["objects.png", "streams.png"] {
         let bytes = std::fs::read(out.path().join(plot)).unwrap();
         assert!(bytes.starts_with(b"\x89PNG"), "{plot}");

@@ -48,6 +48,8 @@ pub mod keys {
     pub const END_OF_STREAM: &str = "end_of_stream";
     /// Everything before this frame in its epoch is acknowledged (bool).
     pub const START: &str = "start";
+    /// How many frames the sender has on their way at most (int, with [`START`]).
+    pub const WINDOW: &str = "window";
     /// A credit message of a receiver that knows nothing (bool).
     pub const HELLO: &str = "hello";
     /// The part of all streams that the receiver takes (text); left out: all.

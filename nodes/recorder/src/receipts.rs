@@ -66,7 +66,7 @@ impl Receipts {
             let repeat = std::mem::take(&mut receipt.repeat) || hello;
             let ids = match repeat {
                 _ if idle || repeat || inbox.unacknowledged() >= WORTH => {
-                    let mut ids = inbox.take_acknowledgements();
+                    let mut ids = inbox.take_acknowledgements(true);
                     if repeat {
                         ids = inbox.acknowledgements();
                     }

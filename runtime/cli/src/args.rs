@@ -55,6 +55,7 @@ pub enum Command {
 Examples:
   tracklens bench street.mp4
   tracklens bench street.mp4 --objects 1,4,8 --streams 1,2,4
+  tracklens bench street.mp4 --objects 1 --live 25
   python3 -m venv venv && venv/bin/pip install -r tests/baseline/requirements.txt
   tracklens bench street.mp4 --boxes boxes.yml --baseline venv/bin/python
 
@@ -82,6 +83,9 @@ pub struct BenchArguments {
     /// Numbers of streams, each with one object
     #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
     pub streams: Vec<usize>,
+    /// The latency of one live camera with so many frames a second, too
+    #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..=240))]
+    pub live: Option<u32>,
     /// Lines of the picture where they do not vary
     #[arg(long, default_value_t = 720)]
     pub height: u32,

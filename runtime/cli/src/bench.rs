@@ -16,11 +16,13 @@ use crate::watch::Interrupt;
 mod baseline;
 mod case;
 mod chart;
+mod live;
 mod processes;
 mod stages;
 
 use baseline::Baseline;
 use case::{Case, Measured};
+use live::Live;
 
 /// Where the report goes in the output folder.
 const REPORT: &str = "bench.json";
@@ -36,6 +38,7 @@ struct Report {
     resolutions: Vec<Measured>,
     streams: Vec<Measured>,
     baseline: Vec<Baseline>,
+    live: Option<Live>,
 }
 
 #[derive(Serialize)]
@@ -90,6 +93,7 @@ pub(crate) fn bench(arguments: &BenchArguments, out: &mut dyn Write) -> eyre::Re
         resolutions: Vec::new(),
         streams: Vec::new(),
         baseline: Vec::new(),
+        live: None,
     };
     writeln!(
         out,
@@ -103,7 +107,7 @@ pub(crate) fn bench(arguments: &BenchArguments, out: &mut dyn Write) -> eyre::Re
         report.model,
         arguments.frames
     )?;
-    let clip = clips.at(arguments.height)?;
+    let clip = clips.at(arguments.height, None)?;
     let measure = |case: Case| -> eyre::Result<Measured> {
         eprintln!("{case}");
         let measured = case.measure(arguments, folder, &interrupt)?;
@@ -123,11 +127,17 @@ pub(crate) fn bench(arguments: &BenchArguments, out: &mut dyn Write) -> eyre::Re
         }
     }
     for &height in &arguments.resolutions {
-        let clip = clips.at(height)?;
+        let clip = clips.at(height, None)?;
         report.resolutions.push(measure(Case::new(&clip, 1, 1))?);
     }
     for &streams in &arguments.streams {
         report.streams.push(measure(Case::new(&clip, 1, streams))?);
+    }
+    if let Some(rate) = arguments.live {
+        let clip = clips.at(arguments.height, Some(rate))?;
+        eprintln!("live, {rate} frames a second");
+        let live = Live::measure(&clip, rate, arguments, folder, &interrupt)?;
+        report.live = Some(live);
     }
     report.tell(out)?;
     report.draw(folder)?;
@@ -153,16 +163,21 @@ struct Clips {
 }
 
 impl Clips {
-    fn at(&self, height: u32) -> eyre::Result<PathBuf> {
+    /// `rate`: frames a second, where not the clip's own.
+    fn at(&self, height: u32, rate: Option<u32>) -> eyre::Result<PathBuf> {
         fs::create_dir_all(&self.folder)?;
         let stem = self
             .source
             .file_stem()
             .unwrap_or_default()
             .to_string_lossy();
-        let path = self
-            .folder
-            .join(format!("{stem}-{height}p-{}.mp4", self.frames));
+        let mut filter = format!("scale=-2:{height}");
+        let mut name = format!("{stem}-{height}p-{}", self.frames);
+        if let Some(rate) = rate {
+            filter.push_str(&format!(",fps={rate}"));
+            name.push_str(&format!("-{rate}fps"));
+        }
+        let path = self.folder.join(name + ".mp4");
         if path.is_file() {
             return Ok(path);
         }
@@ -170,13 +185,7 @@ impl Clips {
         let status = Command::new("ffmpeg")
             .args(["-v", "error", "-y", "-i"])
             .arg(&self.source)
-            .args([
-                "-an",
-                "-vf",
-                &format!("scale=-2:{height}"),
-                "-pix_fmt",
-                "yuv420p",
-            ])
+            .args(["-an", "-vf", &filter, "-pix_fmt", "yuv420p"])
             .args([
                 "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-g", "24",
             ])
@@ -254,6 +263,9 @@ impl Report {
                 table.add_row([copy.what.to_string(), copy.bytes.to_string()]);
             }
             writeln!(out, "{table}\n")?;
+        }
+        if let Some(live) = &self.live {
+            writeln!(out, "{live}\n")?;
         }
         if self.baseline.is_empty() {
             return Ok(());

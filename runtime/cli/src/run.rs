@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -85,7 +86,9 @@ pub(crate) fn launch(out: &Option<PathBuf>, file: &Path) -> eyre::Result<Launch>
 pub(crate) fn carry_out(launch: &Launch, out: &mut dyn Write) -> eyre::Result<bool> {
     let folder = &launch.folder;
     let interrupt = Interrupt::catch()?;
-    let status = watch(&launch.dora, folder, &launch.variables, &interrupt, |_| {})?;
+    let status = watch(&launch.dora, folder, &launch.variables, &interrupt, |_| {
+        ControlFlow::Continue(())
+    })?;
     let stopped = interrupt.came();
     if !status.success() && !stopped {
         writeln!(

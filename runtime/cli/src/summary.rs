@@ -37,6 +37,15 @@ pub(crate) struct StreamSummary {
     pub(crate) errors: Vec<String>,
     pub(crate) width: u32,
     pub(crate) height: u32,
+    /// From capture to the publisher.
+    pub(crate) latency_ms: Option<Latency>,
+}
+
+/// Latencies of a stream's frames, milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
 }
 
 /// One of the publisher's outputs.

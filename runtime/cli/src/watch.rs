@@ -1,6 +1,7 @@
 //! A graph from its start to its end: progress meanwhile, and Ctrl-C passed on once.
 
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -36,14 +37,14 @@ impl Interrupt {
     }
 }
 
-/// Has dora run a graph to its end, or until it is interrupted: nodes then drain, flush and close their files.
-/// `look` is called with the summary as often as it is read.
+/// Has dora run a graph to its end, or until it is interrupted or `look`, which is called with the summary as
+/// often as it is read, breaks off: nodes then drain, flush and close their files.
 pub(crate) fn watch(
     dora: &[OsString],
     folder: &Path,
     variables: &[(&str, String)],
     interrupt: &Interrupt,
-    mut look: impl FnMut(&Summary),
+    mut look: impl FnMut(&Summary) -> ControlFlow<()>,
 ) -> eyre::Result<ExitStatus> {
     let mut dataflow = Dataflow::start(dora, folder, variables)?;
     let mut progress = Progress::new(folder)?;
@@ -56,8 +57,11 @@ pub(crate) fn watch(
         }
         let summary = Summary::read(folder);
         progress.show(summary.as_ref())?;
-        if let Some(summary) = &summary {
-            look(summary);
+        if summary
+            .as_ref()
+            .is_some_and(|summary| look(summary).is_break())
+        {
+            dataflow.stop()?;
         }
         std::thread::sleep(INTERVAL);
     };

@@ -26,8 +26,9 @@ pub struct Outputs {
     pub(crate) node: DoraNode,
     /// `None` in dora's test mode, which declares nothing and takes everything.
     pub(crate) declared: Option<BTreeSet<String>>,
-    /// What is being sent is the oldest unacknowledged message of its stream.
-    pub(crate) start: bool,
+    /// Where what is being sent is the oldest unacknowledged message of its stream: how many are on
+    /// their way at most.
+    pub(crate) start: Option<usize>,
 }
 
 impl Outputs {
@@ -120,16 +121,20 @@ impl Outputs {
         mut parameters: MetadataParameters,
         array: ArrayRef,
     ) -> eyre::Result<()> {
-        parameters.remove(keys::START);
-        if self.start {
+        for key in [keys::START, keys::WINDOW] {
+            parameters.remove(key);
+        }
+        if let Some(window) = self.start {
             parameters.insert(keys::START.into(), Parameter::Bool(true));
+            parameters.insert(keys::WINDOW.into(), Parameter::Integer(window as i64));
         }
         self.array(output, parameters, array)
     }
 
     fn mark(&self, metadata: &mut Metadata) {
-        if self.start {
+        if let Some(window) = self.start {
             metadata.insert(keys::START, Value::Bool(true));
+            metadata.insert(keys::WINDOW, Value::Int(window as i64));
         }
     }
 

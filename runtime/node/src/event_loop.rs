@@ -31,6 +31,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// An input that has been silent for this long says `hello` again: what was sent to it and lost on
 /// the way is repeated.
 const IDLE: Duration = Duration::from_secs(1);
+/// Acknowledgements that are not worth a message wait for so long after the last one.
+const HELD: Duration = Duration::from_millis(400);
 /// The settings of the event loop itself.
 const SETTINGS: &[&str] = &[
     "FLOW_MODE",
@@ -124,6 +126,30 @@ fn start<N: Node>(
     shell.run()
 }
 
+/// One timer that is set anew only where it would come too late: each setting wakes a thread.
+struct Alarm {
+    delay: Delay,
+    due: Instant,
+}
+
+impl Alarm {
+    fn new(now: Instant) -> Self {
+        Self {
+            delay: Delay::new(TICK),
+            due: now + TICK,
+        }
+    }
+
+    /// Rings at this time or before.
+    fn ring_by(&mut self, due: Instant, now: Instant) -> &mut Delay {
+        if self.due <= now || due < self.due {
+            self.delay.reset(due.saturating_duration_since(now));
+            self.due = due;
+        }
+        &mut self.delay
+    }
+}
+
 /// Makes a node slower than it is, to try out what an overload does to a graph.
 struct TrialDelay {
     each: Duration,
@@ -149,6 +175,9 @@ struct Shell<N: Node> {
     window: u32,
     trial_delay: TrialDelay,
     last_arrival: BTreeMap<String, Instant>,
+    /// When inputs were last acknowledged.
+    acknowledged: BTreeMap<String, Instant>,
+    alarm: Alarm,
     /// Inputs whose acknowledgements must be repeated: their senders resend what we have.
     repeat: BTreeSet<String>,
     last_tick: Instant,
@@ -202,7 +231,7 @@ impl<N: Node> Shell<N> {
             outputs: Outputs {
                 node,
                 declared: (!test_mode).then_some(declared),
-                start: false,
+                start: None,
             },
             inboxes,
             words: LastWords::default(),
@@ -238,6 +267,8 @@ impl<N: Node> Shell<N> {
                     .then(|| Instant::now() + seconds(own.trial_delay_seconds)),
             },
             last_arrival: BTreeMap::new(),
+            acknowledged: BTreeMap::new(),
+            alarm: Alarm::new(Instant::now()),
             repeat: BTreeSet::new(),
             last_tick: Instant::now(),
             open_sources,
@@ -266,7 +297,7 @@ impl<N: Node> Shell<N> {
                         false => self.node.work(&mut self.ctx)?,
                     };
                     let sent = self.pump()?;
-                    self.acknowledge(true)?;
+                    self.acknowledge(self.ctx.live)?;
                     if self.is_over() {
                         break;
                     }
@@ -314,9 +345,11 @@ impl<N: Node> Shell<N> {
     }
 
     fn wait(&mut self) -> Waited {
-        let delay = Delay::new(TICK);
+        let now = Instant::now();
+        let due = self.acknowledgements_due(now).unwrap_or(now + TICK);
+        let alarm = self.alarm.ring_by(due.min(now + TICK), now);
         let event = pin!(self.events.recv_async());
-        match block_on(select(event, select(self.woken.next(), delay))) {
+        match block_on(select(event, select(self.woken.next(), alarm))) {
             Either::Left((Some(event), _)) => Waited::Event(Box::new(event)),
             Either::Left((None, _)) => Waited::Closed,
             Either::Right(_) => Waited::Nothing,
@@ -430,6 +463,9 @@ impl<N: Node> Shell<N> {
         }
         if let Some(inbox) = self.ctx.inboxes.get_mut(input) {
             let start = message.metadata.bool(keys::START).unwrap_or(false);
+            if let Some(window) = message.metadata.int(keys::WINDOW).ok().filter(|_| start) {
+                inbox.window_is(usize::try_from(window).unwrap_or(1));
+            }
             match inbox.arrive(&id, start) {
                 Arrival::New => {}
                 Arrival::Duplicate => {
@@ -585,10 +621,10 @@ impl<N: Node> Shell<N> {
             let ctx = &mut self.ctx;
             let mut progress = false;
             while let Some(sending) = ctx.outbox.next_to_send() {
-                ctx.outputs.start = sending.start;
+                ctx.outputs.start = sending.start.then_some(sending.window);
                 self.node
                     .send(&mut ctx.outputs, sending.header, sending.parcel)?;
-                ctx.outputs.start = false;
+                ctx.outputs.start = None;
                 progress = true;
             }
             for header in ctx.outbox.take_dropped() {
@@ -647,10 +683,8 @@ impl<N: Node> Shell<N> {
         Ok(())
     }
 
-    /// Sends acknowledgements: all of them when nothing else is to be done, otherwise once they
-    /// are worth a message.
-    fn acknowledge(&mut self, idle: bool) -> eyre::Result<()> {
-        let worth = u64::from(self.window / 4).max(1);
+    /// Sends acknowledgements: those that are worth a message or have been held for long; or all.
+    fn acknowledge(&mut self, all: bool) -> eyre::Result<()> {
         for (input, inbox) in &mut self.ctx.inboxes {
             if self.repeat.remove(input) {
                 for id in inbox.acknowledgements() {
@@ -659,15 +693,24 @@ impl<N: Node> Shell<N> {
                         .credit(input, &acknowledge(self.window, id))?;
                 }
             }
-            if idle || inbox.unacknowledged() >= worth {
-                for id in inbox.take_acknowledgements() {
-                    self.ctx
-                        .outputs
-                        .credit(input, &acknowledge(self.window, id))?;
-                }
+            let held = self.acknowledged.get(input);
+            let all = all || held.is_none_or(|at| at.elapsed() >= HELD);
+            for id in inbox.take_acknowledgements(all) {
+                self.acknowledged.insert(input.clone(), Instant::now());
+                self.ctx
+                    .outputs
+                    .credit(input, &acknowledge(self.window, id))?;
             }
         }
         Ok(())
+    }
+
+    /// When acknowledgements will have been held for long enough.
+    fn acknowledgements_due(&self, now: Instant) -> Option<Instant> {
+        let held = self.ctx.inboxes.iter();
+        let held = held.filter(|(_, inbox)| inbox.unacknowledged() > 0);
+        let last = held.map(|(input, _)| self.acknowledged.get(input));
+        last.map(|at| at.map_or(now, |at| *at + HELD)).min()
     }
 
     fn hello_all(&mut self) -> eyre::Result<()> {
@@ -677,7 +720,8 @@ impl<N: Node> Shell<N> {
 
     fn hello(&mut self, input: &str) -> eyre::Result<()> {
         self.last_arrival.insert(input.into(), Instant::now());
-        if let Some(inbox) = self.ctx.inboxes.get(input) {
+        if let Some(inbox) = self.ctx.inboxes.get_mut(input) {
+            let _among_all = inbox.take_acknowledgements(true);
             for id in inbox.acknowledgements() {
                 self.ctx
                     .outputs

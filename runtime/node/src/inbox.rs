@@ -31,6 +31,8 @@ struct Cursor {
 #[derive(Debug)]
 pub struct Inbox {
     strict: bool,
+    /// Messages that the sender has on their way at most; `None`: it has not said.
+    window: Option<usize>,
     cursors: BTreeMap<StreamId, Cursor>,
 }
 
@@ -40,8 +42,14 @@ impl Inbox {
     pub fn new(strict: bool) -> Self {
         Self {
             strict,
+            window: None,
             cursors: BTreeMap::new(),
         }
+    }
+
+    /// The sender has at most so many messages on their way, over all streams.
+    pub fn window_is(&mut self, window: usize) {
+        self.window = Some(window);
     }
 
     /// Takes note of a message. `start`: the sender says that everything before it has been
@@ -113,12 +121,19 @@ impl Inbox {
             .sum()
     }
 
-    /// New acknowledgements, one per stream whose position moved since the last call.
-    pub fn take_acknowledgements(&mut self) -> Vec<FrameId> {
+    /// New acknowledgements, one per stream whose position moved since the last call; `all`: also
+    /// those that are not worth a message yet.
+    ///
+    /// Worth a message is half of the sender's window, shared by the streams. It is counted from
+    /// frame 0, so that all nodes wait for the same frames and never for each other.
+    pub fn take_acknowledgements(&mut self, all: bool) -> Vec<FrameId> {
         let mut list = Vec::new();
+        let share = self.window.unwrap_or(0) / 2 / self.cursors.len().max(1);
+        let worth = 1_u64 << share.max(1).ilog2();
+        let parts = |frame: Option<FrameIndex>| frame.map_or(0, |frame| (frame.0 + 1) / worth);
         for (stream, cursor) in &mut self.cursors {
             let done = cursor.done();
-            if done.is_some() && done > cursor.acknowledged {
+            if done > cursor.acknowledged && (all || parts(done) > parts(cursor.acknowledged)) {
                 cursor.acknowledged = done;
                 list.extend(cursor.position(stream));
             }
@@ -169,5 +184,54 @@ impl Cursor {
             epoch: self.epoch,
             frame: self.acknowledged?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// What is acknowledged after each of these frames is done.
+    fn acknowledged(inbox: &mut Inbox, frames: &[(&str, u64)]) -> Vec<Vec<u64>> {
+        let done = frames.iter().map(|(stream, frame)| {
+            let id = FrameId {
+                stream: stream.parse().unwrap(),
+                epoch: Epoch(0),
+                frame: FrameIndex(*frame),
+            };
+            assert_eq!(inbox.arrive(&id, true), Arrival::New);
+            inbox.done(&id);
+            let acknowledged = inbox.take_acknowledgements(false);
+            acknowledged.iter().map(|id| id.frame.0).collect()
+        });
+        done.collect()
+    }
+
+    #[test]
+    fn half_a_window_is_worth_an_acknowledgement() {
+        let mut inbox = Inbox::new(true);
+        assert_eq!(acknowledged(&mut inbox, &[("a", 0), ("a", 1)]), [[0], [1]]);
+        inbox.window_is(8);
+        let six = [("a", 2), ("a", 3), ("a", 4), ("a", 5), ("a", 6), ("a", 7)];
+        let none = Vec::new;
+        assert_eq!(
+            acknowledged(&mut inbox, &six),
+            [none(), vec![3], none(), none(), none(), vec![7]]
+        );
+        assert_eq!(acknowledged(&mut inbox, &[("a", 8)]), [none()]);
+        assert_eq!(inbox.unacknowledged(), 1);
+        assert_eq!(inbox.take_acknowledgements(true).len(), 1);
+        assert_eq!(inbox.unacknowledged(), 0);
+    }
+
+    #[test]
+    fn streams_share_the_window() {
+        let mut inbox = Inbox::new(true);
+        inbox.window_is(8);
+        let first = acknowledged(&mut inbox, &[("a", 0), ("b", 0), ("a", 1), ("b", 1)]);
+        assert_eq!(first, [vec![], vec![], vec![1], vec![1]]);
+        let third = acknowledged(&mut inbox, &[("c", 0)]);
+        assert_eq!(third, [[0]], "a third of four is one");
     }
 }

@@ -63,6 +63,8 @@ pub struct Sending<'a, P> {
     pub parcel: &'a P,
     /// Everything before it in its epoch is acknowledged: a receiver may begin here.
     pub start: bool,
+    /// Messages on their way at most, over all streams.
+    pub window: usize,
 }
 
 /// The unacknowledged messages of one stream; the first `sent` of them are on their way.
@@ -191,6 +193,7 @@ impl<P> Outbox<P> {
     /// that take what waits are full.
     pub fn next_to_send(&mut self) -> Option<Sending<'_, P>> {
         let mut full = Vec::new();
+        let mut window = self.window;
         if self.policy != Policy::Free {
             for consumer in self.consumers.values().filter(|c| !c.gone) {
                 if !consumer.ready {
@@ -204,6 +207,7 @@ impl<P> Outbox<P> {
                 if on_their_way >= self.window.min(consumer.window) {
                     full.push(consumer);
                 }
+                window = window.min(consumer.window);
             }
         }
         let stream = self.next_stream(&full)?;
@@ -215,6 +219,7 @@ impl<P> Outbox<P> {
             header: &entry.header,
             parcel: &entry.parcel,
             start: lane.sent == 1,
+            window,
         })
     }
 

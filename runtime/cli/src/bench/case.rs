@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use eyre::OptionExt;
@@ -17,7 +18,7 @@ use crate::watch::{Interrupt, watch};
 use crate::{dora, project, summary};
 
 /// A range of ports that other runs on this machine do not use.
-const METRICS_PORT: u16 = 9390;
+pub(super) const METRICS_PORT: u16 = 9390;
 /// Frames of each stream before the clock starts: memories fill up, buffers are allocated.
 pub(super) const WARM_UP: u64 = 12;
 const TRACKER: &str = "sam2-tracker";
@@ -143,10 +144,10 @@ impl Case {
                 let frames = summary.frames();
                 let newer = last.as_ref().is_none_or(|last| frames > last.frames);
                 if frames < warm || !newer {
-                    return;
+                    return ControlFlow::Continue(());
                 }
                 let Some(sample) = Sample::take(frames, summary.elapsed_s) else {
-                    return;
+                    return ControlFlow::Continue(());
                 };
                 // A node that is busy may not answer in time.
                 pages.extend(stages::pages(METRICS_PORT));
@@ -158,6 +159,7 @@ impl Case {
                     }
                     Some(_) => {}
                 }
+                ControlFlow::Continue(())
             },
         )?;
         eyre::ensure!(!interrupt.came(), "interrupted");
@@ -256,7 +258,7 @@ fn copies((width, height): (u32, u32)) -> Vec<Copy> {
     what.map(|what| Copy { what, bytes }).into()
 }
 
-fn frames_of(clip: &Path) -> eyre::Result<u64> {
+pub(super) fn frames_of(clip: &Path) -> eyre::Result<u64> {
     let output = std::process::Command::new("ffprobe")
         .args(["-v", "error", "-select_streams", "v:0", "-count_packets"])
         .args(["-show_entries", "stream=nb_read_packets", "-of", "csv=p=0"])

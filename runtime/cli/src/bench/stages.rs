@@ -8,12 +8,13 @@ use tracklens_node::metrics::{FRAME_DURATION, port};
 use crate::streams::exposition::{Sample, fetch, samples};
 
 const INFERENCE: &str = "sam2_inference_duration_seconds";
-/// The nodes of graphs/bench.yml.
-const NODES: [&str; 5] = [
+/// The nodes of graphs/bench.yml, and the tracker of graphs/live.yml.
+const NODES: [&str; 6] = [
     "decoder",
     "buffer",
     "prompt-generator",
     "sam2-tracker",
+    "iou-tracker",
     "publisher",
 ];
 

@@ -1,6 +1,7 @@
 //! The tracker's own graph, run over all sequences of a dataset at once.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -116,6 +117,7 @@ fn run_in(
                 prompts.ask();
             }
             time.ask();
+            ControlFlow::Continue(())
         },
     )?;
     eyre::ensure!(!interrupt.came(), "interrupted: nothing was scored");

@@ -178,6 +178,7 @@ proptest! {
                 }
                 Step::Receive if !on_their_way.is_empty() => {
                     let (id, start) = on_their_way.remove(0);
+                    inbox.window_is(window);
                     match inbox.arrive(&id, start) {
                         Arrival::New => open.push(id),
                         Arrival::Duplicate => {
@@ -197,7 +198,7 @@ proptest! {
                     let id = open.remove(0);
                     inbox.done(&id);
                     finished.push(id.frame.0);
-                    for id in inbox.take_acknowledgements() {
+                    for id in inbox.take_acknowledgements(false) {
                         outbox.credit("credit_a", &Credit { window: 100, consumed: Some(id), shard: None });
                     }
                 }
@@ -208,8 +209,11 @@ proptest! {
                     outbox.credit("credit_a", &hello());
                 }
                 Step::Hello if open.is_empty() => {
- outbox.credit("credit_a", &hello());
-}
+                    for id in inbox.take_acknowledgements(true) {
+                        outbox.credit("credit_a", &Credit { window: 100, consumed: Some(id), shard: None });
+                    }
+                    outbox.credit("credit_a", &hello());
+                }
                 _ => {}
             }
             for header in outbox.take_finished() {

@@ -1,0 +1,134 @@
+//! One live camera: how long it takes from the capture of a frame to its row in the file.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use eyre::OptionExt;
+use serde::Serialize;
+
+use super::case::{METRICS_PORT, frames_of};
+use super::stages;
+use crate::args::BenchArguments;
+use crate::dora;
+use crate::eval::graph::Graph;
+use crate::summary::Summary;
+use crate::watch::{Interrupt, watch};
+
+const TRACKER: &str = "iou-tracker";
+
+/// What came out.
+#[derive(Debug, Serialize)]
+pub(super) struct Live {
+    width: u32,
+    height: u32,
+    /// Frames a second of the camera.
+    rate: u32,
+    frames: u64,
+    /// From capture to row, all of it.
+    p50_ms: f64,
+    p99_ms: f64,
+    /// What the tracker's work takes of it, on average.
+    tracker_ms: f64,
+}
+
+impl Display for Live {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            width,
+            height,
+            rate,
+            frames,
+            p50_ms,
+            p99_ms,
+            tracker_ms,
+        } = self;
+        write!(
+            f,
+            "live, {width}x{height} at {rate} frames a second, {frames} frames: from capture to row \
+             p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, of which the tracker (motion) works {tracker_ms:.1} ms"
+        )
+    }
+}
+
+impl Live {
+    /// Plays a clip in real time through graphs/live.yml, with a tracker that costs little: what is
+    /// measured is the way.
+    pub(super) fn measure(
+        clip: &Path,
+        rate: u32,
+        arguments: &BenchArguments,
+        folder: &Path,
+        interrupt: &Interrupt,
+    ) -> eyre::Result<Self> {
+        let folder = folder.join("live");
+        fs::create_dir_all(&folder)?;
+        let _old = fs::remove_file(folder.join(crate::summary::FILE));
+        let loops = arguments.frames.div_ceil(frames_of(clip)?.max(1));
+        let mut graph = Graph::read("graphs/live.yml")?;
+        for (name, value) in [
+            ("METRICS_ENABLED", "true".to_string()),
+            ("METRICS_PORT", METRICS_PORT.to_string()),
+            (
+                "SOURCES",
+                format!("[{{id: camera, url: '{}'}}]", clip.display()),
+            ),
+            ("SOURCE_LOOP", loops.to_string()),
+            ("TARGET_FPS", rate.to_string()),
+            ("PROCESSING_RESOLUTION", arguments.height.to_string()),
+            ("DETECTOR", "motion".to_string()),
+            ("SINKS", "jsonl".to_string()),
+        ] {
+            graph.set_all(name, &value)?;
+        }
+        let path = folder.join("graph.yml");
+        graph.write(&path)?;
+        let mut pages = BTreeMap::new();
+        let variables = [("OUT_DIR", folder.display().to_string())];
+        let status = watch(
+            &dora::run(&path),
+            &folder,
+            &variables,
+            interrupt,
+            |summary| {
+                if summary.frames() > 0 {
+                    pages.extend(stages::pages(METRICS_PORT));
+                }
+                // A live graph waits for more streams.
+                match summary
+                    .streams
+                    .iter()
+                    .any(|stream| stream.state == "closed")
+                {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            },
+        )?;
+        eyre::ensure!(!interrupt.came(), "interrupted");
+        eyre::ensure!(
+            status.success(),
+            "dora ended with {status}: see {}",
+            folder.join(dora::LOG).display()
+        );
+        let summary = Summary::read(&folder).unwrap_or_default();
+        let stream = summary.streams.first();
+        let measured = stream.and_then(|stream| Some((stream, stream.latency_ms?)));
+        let (stream, latency) = measured.ok_or_eyre("no frame came through the live graph")?;
+        let stages = stages::stages(&pages);
+        let tracker = stages
+            .iter()
+            .find(|stage| stage.node == TRACKER && stage.operation == "frames");
+        Ok(Self {
+            width: stream.width,
+            height: stream.height,
+            rate,
+            frames: stream.frames,
+            p50_ms: latency.p50,
+            p99_ms: latency.p99,
+            tracker_ms: tracker.map_or(0.0, |stage| 1000.0 * stage.mean),
+        })
+    }
+}
