@@ -20,7 +20,7 @@ pub enum StreamEventKind {
     Stale,
     /// Frames again after `Stale`.
     Active,
-    /// Will be closed soon.
+    /// The last frames are on their way; will be closed once they are acknowledged.
     Closing,
     /// No more frames in this epoch.
     Closed,

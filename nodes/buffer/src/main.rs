@@ -18,6 +18,9 @@ use tracklens_schemas::{
 const QUALITY: &str = "video_processor_quality_steps_below";
 /// Steps taken (counter; `direction`).
 const QUALITY_STEPS: &str = "video_processor_quality_changes_total";
+/// Frames of more bytes are never kept where they came in: the sender's shared memory, which holds a
+/// window of them then, could run dry.
+const SHARED: usize = 8 << 20;
 /// Time over which rates are measured.
 const MEASURED: Duration = Duration::from_secs(1);
 
@@ -74,9 +77,10 @@ impl Node for Buffer {
         "CROP_INTERVAL_FRAMES",
     ];
     type Settings = Settings;
-    type Parcel = ();
+    /// The frame as it came in, where it is not in the ring.
+    type Parcel = Option<Message>;
 
-    fn new(settings: Settings, _: &mut Context<()>) -> eyre::Result<Self> {
+    fn new(settings: Settings, _: &mut Context<Self::Parcel>) -> eyre::Result<Self> {
         Ok(Self {
             settings,
             streams: HashMap::new(),
@@ -89,18 +93,18 @@ impl Node for Buffer {
 
     fn input(
         &mut self,
-        ctx: &mut Context<()>,
+        ctx: &mut Context<Self::Parcel>,
         input: &str,
         message: Message,
     ) -> Result<(), BadMessage> {
         match input {
-            "frames" => self.frame(ctx, &message),
+            "frames" => self.frame(ctx, message),
             "tracks" => self.cut(ctx, &message),
             _ => Ok(()),
         }
     }
 
-    fn stream(&mut self, _: &mut Context<()>, change: &StreamChange) -> eyre::Result<()> {
+    fn stream(&mut self, _: &mut Context<Self::Parcel>, change: &StreamChange) -> eyre::Result<()> {
         match change.event {
             StreamEventKind::Closed => self.leaving.push((change.stream.clone(), change.epoch)),
             StreamEventKind::Opened => self.leaving.retain(|(stream, _)| *stream != change.stream),
@@ -109,7 +113,7 @@ impl Node for Buffer {
         Ok(())
     }
 
-    fn work(&mut self, ctx: &mut Context<()>) -> eyre::Result<Work> {
+    fn work(&mut self, ctx: &mut Context<Self::Parcel>) -> eyre::Result<Work> {
         if ctx.live() && self.settings.adaptive_quality {
             self.adapt(ctx);
         }
@@ -124,12 +128,20 @@ impl Node for Buffer {
         Ok(Work::Wait)
     }
 
-    fn send(&mut self, outputs: &mut Outputs, header: &Header, (): &()) -> eyre::Result<()> {
-        let Some(image) = self
-            .streams
-            .get(&header.id.stream)
-            .and_then(|stream| stream.ring.get(&header.id))
-        else {
+    fn send(
+        &mut self,
+        outputs: &mut Outputs,
+        header: &Header,
+        held: &Self::Parcel,
+    ) -> eyre::Result<()> {
+        let image = match held {
+            Some(message) => message.image().ok(),
+            None => self
+                .streams
+                .get(&header.id.stream)
+                .and_then(|stream| stream.ring.get(&header.id)),
+        };
+        let Some(image) = image else {
             tracing::warn!(frame = %header.id, "no longer in the ring: VIDEO_BUFFER_SIZE is too small");
             return Ok(());
         };
@@ -153,14 +165,14 @@ impl Node for Buffer {
         Ok(resized?)
     }
 
-    fn finish(&mut self, _: &mut Context<()>) -> eyre::Result<()> {
+    fn finish(&mut self, _: &mut Context<Self::Parcel>) -> eyre::Result<()> {
         Ok(())
     }
 }
 
 impl Buffer {
     /// Measures how the tracker keeps up, once a second, and takes the step that follows.
-    fn adapt(&mut self, ctx: &Context<()>) {
+    fn adapt(&mut self, ctx: &Context<Option<Message>>) {
         let (then, before) = self.measured;
         let elapsed = then.elapsed();
         if elapsed < MEASURED {
@@ -195,9 +207,15 @@ impl Buffer {
         metrics::counter!(QUALITY_STEPS, "direction" => direction).increment(1);
     }
 
-    fn frame(&mut self, ctx: &mut Context<()>, message: &Message) -> Result<(), BadMessage> {
+    fn frame(
+        &mut self,
+        ctx: &mut Context<Option<Message>>,
+        message: Message,
+    ) -> Result<(), BadMessage> {
         let image = message.image()?;
-        let header = &message.header;
+        let header = message.header.clone();
+        // The ring is for crops, and for live frames, which are acknowledged at once.
+        let held = !ctx.live() && !ctx.outputs().wanted("crops") && image.data.len() <= SHARED;
         // What is unacknowledged must still be there to be sent again.
         let capacity = self
             .settings
@@ -212,26 +230,32 @@ impl Buffer {
                 pacer: Pacer::new(fps),
                 cropped: HashMap::new(),
             });
-        stream.ring.push(&header.id, &image);
+        if !held {
+            stream.ring.push(&header.id, &image);
+        }
         if ctx.live() && !stream.pacer.admits(header.pts_ns) {
             metrics::counter!(
                 names::FRAMES_DROPPED,
                 "stream_id" => header.id.stream.to_string(), "reason" => "target_fps"
             )
             .increment(1);
-            ctx.done("frames", header);
+            ctx.done("frames", &header);
         } else {
-            ctx.queue(header.clone(), ());
+            ctx.queue(header.clone(), held.then_some(message));
             if ctx.live() {
                 // It is in the ring; a slow tracker must not hold up the decoder, whose other
                 // consumers and senders would wait with it.
-                ctx.done("frames", header);
+                ctx.done("frames", &header);
             }
         }
         Ok(())
     }
 
-    fn cut(&mut self, ctx: &mut Context<()>, message: &Message) -> Result<(), BadMessage> {
+    fn cut(
+        &mut self,
+        ctx: &mut Context<Option<Message>>,
+        message: &Message,
+    ) -> Result<(), BadMessage> {
         if !ctx.outputs().wanted("crops") {
             return Ok(());
         }

@@ -159,16 +159,16 @@ impl Outputs {
         self.array(&credit_output(input), wire::to_dora(&metadata), array)
     }
 
-    pub(crate) fn event(
+    pub(crate) fn events(
         &mut self,
         header: Option<&Header>,
-        event: &StreamEvent,
+        events: &[StreamEvent],
     ) -> eyre::Result<()> {
         let mut metadata = Metadata::default();
         if let Some(header) = header {
             header.write(&mut metadata);
         }
-        let rows = stream_events::encode(std::slice::from_ref(event));
+        let rows = stream_events::encode(events);
         self.array("stream_events", wire::to_dora(&metadata), rows)
     }
 }
@@ -284,7 +284,7 @@ impl<P> Context<P> {
         match event.event {
             StreamEventKind::Closed => {
                 self.closing.push((header.clone(), event));
-                Ok(())
+                self.hurry(header)
             }
             StreamEventKind::Exhausted => {
                 self.exhausted = true;
@@ -294,9 +294,29 @@ impl<P> Context<P> {
         }
     }
 
+    /// Lets consumers know that no frame of this stream comes any more whose acknowledgement could go
+    /// with that of others.
+    fn hurry(&mut self, header: &Header) -> eyre::Result<()> {
+        let id = &header.id;
+        if self.live || self.outbox.is_clear_up_to(&id.stream, id.epoch) {
+            return Ok(());
+        }
+        let closing = StreamEvent {
+            event: StreamEventKind::Closing,
+            detail: String::new(),
+        };
+        self.outputs.events(Some(header), &[closing])
+    }
+
+    /// Says a word on a stream; with its end, once more what went wrong: later nobody listens.
     pub(crate) fn say(&mut self, header: &Header, event: &StreamEvent) -> eyre::Result<()> {
+        let mut events = match event.event {
+            StreamEventKind::Closed => self.words.errors(&header.id),
+            _ => Vec::new(),
+        };
+        events.push(event.clone());
         self.words.keep(header, event, Instant::now());
-        self.outputs.event(Some(header), event)
+        self.outputs.events(Some(header), &events)
     }
 
     /// Keeps the end of this stream back until [`Self::release`]: something of it is still to be sent

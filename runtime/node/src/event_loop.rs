@@ -24,7 +24,7 @@ use crate::outbox::{Outbox, Policy};
 use crate::settings::{self, Resolved};
 use crate::streams::{LifeCycle, StreamChange, StreamTable};
 use crate::wiring::{Connected, Informal, Wiring, farewell};
-use crate::{BadMessage, Message, Node, Work, logging, metrics, wire};
+use crate::{BadMessage, Message, Node, Work, logging, metrics, transport, wire};
 
 /// How often time-outs are looked at while nothing happens.
 const TICK: Duration = Duration::from_millis(500);
@@ -72,6 +72,7 @@ pub fn run<N: Node>() -> ExitCode {
 /// The `main` of a node that adds edges to those that the graph declares.
 pub fn run_wired<N: Node>(wire: impl FnOnce(&mut Wiring) -> eyre::Result<()>) -> ExitCode {
     logging::start();
+    transport::make_room();
     match connect(wire).and_then(|(node, events, informal)| {
         start::<N>(node, events, informal, |name| std::env::var(name).ok())
     }) {
@@ -178,6 +179,8 @@ struct Shell<N: Node> {
     /// When inputs were last acknowledged.
     acknowledged: BTreeMap<String, Instant>,
     alarm: Alarm,
+    /// Streams of which no frame comes any more: acknowledged at once.
+    ending: BTreeSet<StreamId>,
     /// Inputs whose acknowledgements must be repeated: their senders resend what we have.
     repeat: BTreeSet<String>,
     last_tick: Instant,
@@ -269,6 +272,7 @@ impl<N: Node> Shell<N> {
             last_arrival: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
             alarm: Alarm::new(Instant::now()),
+            ending: BTreeSet::new(),
             repeat: BTreeSet::new(),
             last_tick: Instant::now(),
             open_sources,
@@ -427,6 +431,11 @@ impl<N: Node> Shell<N> {
                 }
                 match &header {
                     Ok(header) if !self.owns(&header.id.stream) => {}
+                    Ok(header) if row.event == StreamEventKind::Closing => {
+                        if self.ending.insert(header.id.stream.clone()) {
+                            self.ctx.outputs.events(Some(header), &[row])?;
+                        }
+                    }
                     Ok(header) => self.stream_event(header, &row)?,
                     Err(error) => self.bad(&id, None, &error.clone().into())?,
                 }
@@ -555,6 +564,12 @@ impl<N: Node> Shell<N> {
                 stream_id = %change.stream, epoch = change.epoch.0, detail = change.detail,
                 "stream {}", change.event.as_str()
             );
+            if matches!(
+                change.event,
+                StreamEventKind::Opened | StreamEventKind::Closed
+            ) {
+                self.ending.remove(&change.stream);
+            }
             self.node.stream(&mut self.ctx, &change)?;
             if let Some(state) = metrics::state_after(change.event) {
                 metrics::stream_state(&change.stream, state);
@@ -606,10 +621,10 @@ impl<N: Node> Shell<N> {
             self.ctx.words.all_due(now);
         }
         for (header, event) in self.ctx.words.repeat(now) {
-            self.ctx.outputs.event(Some(&header), &event)?;
+            self.ctx.outputs.events(Some(&header), &[event])?;
         }
         if self.ctx.words.exhausted {
-            self.ctx.outputs.event(None, &exhausted())?;
+            self.ctx.outputs.events(None, &[exhausted()])?;
         }
         Ok(())
     }
@@ -678,7 +693,7 @@ impl<N: Node> Shell<N> {
             && self.streams.is_empty();
         if ended && !self.ctx.words.exhausted {
             self.ctx.words.exhausted = true;
-            self.ctx.outputs.event(None, &exhausted())?;
+            self.ctx.outputs.events(None, &[exhausted()])?;
         }
         Ok(())
     }
@@ -694,7 +709,8 @@ impl<N: Node> Shell<N> {
                 }
             }
             let held = self.acknowledged.get(input);
-            let all = all || held.is_none_or(|at| at.elapsed() >= HELD);
+            let long = held.is_none_or(|at| at.elapsed() >= HELD);
+            let all = all || long || !self.ending.is_empty();
             for id in inbox.take_acknowledgements(all) {
                 self.acknowledged.insert(input.clone(), Instant::now());
                 self.ctx

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use tracklens_schemas::{Header, StreamEvent, StreamEventKind, StreamId};
+use tracklens_schemas::{FrameId, Header, StreamEvent, StreamEventKind, StreamId};
 
 /// How long the end of a stream is kept in mind: longer than a node takes to start.
 const KEPT: Duration = Duration::from_secs(120);
@@ -48,6 +48,16 @@ impl LastWords {
         });
     }
 
+    /// What went wrong in this epoch of a stream.
+    pub(crate) fn errors(&self, id: &FrameId) -> Vec<StreamEvent> {
+        let words = self.streams.get(&id.stream).into_iter().flatten();
+        words
+            .filter(|word| word.header.id.epoch == id.epoch)
+            .filter(|word| word.event.event == StreamEventKind::Error)
+            .map(|word| word.event.clone())
+            .collect()
+    }
+
     /// Somebody has just started and knows nothing.
     pub(crate) fn all_due(&mut self, now: Instant) {
         for word in self.streams.values_mut().flatten() {
@@ -79,7 +89,7 @@ impl LastWords {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use tracklens_schemas::{Epoch, FrameId, FrameIndex};
+    use tracklens_schemas::{Epoch, FrameIndex};
 
     fn header(stream: &str, epoch: u32) -> Header {
         Header {
@@ -102,6 +112,18 @@ mod tests {
 
     fn at(start: Instant, seconds: u64) -> Instant {
         start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_went_wrong_in_an_epoch_is_kept_for_its_end() {
+        let start = Instant::now();
+        let mut words = LastWords::default();
+        let id = |epoch| header("a", epoch).id;
+        words.keep(&header("a", 0), &event(StreamEventKind::Opened), start);
+        assert!(words.errors(&id(0)).is_empty());
+        words.keep(&header("a", 0), &event(StreamEventKind::Error), start);
+        assert_eq!(words.errors(&id(0)), [event(StreamEventKind::Error)]);
+        assert!(words.errors(&id(1)).is_empty());
     }
 
     #[test]

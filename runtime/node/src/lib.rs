@@ -24,6 +24,7 @@ mod outbox;
 pub mod pairing;
 pub mod settings;
 mod streams;
+mod transport;
 mod wire;
 mod wiring;
 

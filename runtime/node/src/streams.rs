@@ -173,7 +173,7 @@ impl StreamTable {
                     ));
                 }
             }
-            StreamEventKind::Closing | StreamEventKind::Closed => {
+            StreamEventKind::Closed => {
                 if stream.closing.is_none() {
                     stream.closing = Some(Closing {
                         frames: id.frame.0,
@@ -182,7 +182,10 @@ impl StreamTable {
                     });
                 }
             }
-            StreamEventKind::Stale | StreamEventKind::Active | StreamEventKind::Exhausted => {}
+            StreamEventKind::Stale
+            | StreamEventKind::Active
+            | StreamEventKind::Closing
+            | StreamEventKind::Exhausted => {}
         }
         changes
     }

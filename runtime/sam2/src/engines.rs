@@ -9,24 +9,25 @@
 //! conditioned embeddings) stays in ONNX Runtime's own tensors; what the tracker looks at is copied
 //! once.
 
-use std::borrow::Cow;
-use std::ops::Range;
-use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread::JoinHandle;
-use std::time::Instant;
+mod encoder_thread;
+mod lanes;
+mod tensors;
 
-use ort::session::{Session, SessionInputValue, SessionOutputs};
-use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
+use std::ops::Range;
+
+use ort::value::DynValue;
 use tracklens_onnx::SessionSettings;
 
-use crate::model_folder::{Geometry, ModelConfig, ModelError, ModelFolder};
-use crate::modules::{
-    Ahead, Decoded, Encoded, InferenceError, Look, MaskBatch, MemoryBatch, Modules, PromptBatch,
+use encoder_thread::{EncoderThread, ImageEncoder};
+use lanes::{Engine, copy, cut, failed, lanes, numbers, parts, repeat, side_by_side, view};
+use tensors::{
+    Expected, attention_tensors, decoder_inputs, decoder_outputs, encoder_tensors, memory_tensors,
 };
 
-/// Files of a model whose sessions have one thread each, in bytes, all together at most.
-const SMALL: u64 = 64 << 20;
+use crate::model_folder::{Geometry, ModelError, ModelFolder};
+use crate::modules::{
+    Ahead, Decoded, InferenceError, Look, MaskBatch, MemoryBatch, Modules, PromptBatch,
+};
 
 /// A loaded model.
 #[derive(Debug)]
@@ -53,58 +54,6 @@ pub struct Features {
 /// A frame as the memory attention shows it to a batch of objects: part by part.
 #[derive(Debug)]
 pub struct Conditioned(Vec<(Range<usize>, DynValue)>);
-
-/// One module: a session for each part of a batch that is worked on at the same time.
-#[derive(Debug)]
-struct Engine {
-    name: &'static str,
-    sessions: Vec<Session>,
-    inputs: Vec<String>,
-}
-
-/// The image encoder, and a thread that runs it.
-#[derive(Debug)]
-struct EncoderThread {
-    encoder: Arc<Mutex<ImageEncoder>>,
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct ImageEncoder {
-    engine: Engine,
-    /// Height and width.
-    input: [usize; 2],
-}
-
-/// A frame's tensor, and who wants the features.
-type Job = (Vec<f32>, mpsc::Sender<Encoded<Features>>);
-
-/// A dimension of an expected tensor: a size, or anything.
-type Dim = Option<usize>;
-
-/// Name, type and shape of a tensor.
-struct Expected {
-    name: &'static str,
-    element: TensorElementType,
-    shape: Vec<Dim>,
-}
-
-fn floats(name: &'static str, shape: &[Dim]) -> Expected {
-    Expected {
-        name,
-        element: TensorElementType::Float32,
-        shape: shape.to_vec(),
-    }
-}
-
-fn whole(name: &'static str, shape: &[Dim]) -> Expected {
-    Expected {
-        name,
-        element: TensorElementType::Int64,
-        shape: shape.to_vec(),
-    }
-}
 
 impl Engines {
     /// Opens the four modules and compares their tensors with the description.
@@ -225,92 +174,6 @@ impl Features {
     }
 }
 
-impl ImageEncoder {
-    fn encode(&mut self, pixels: &[f32]) -> Result<Features, InferenceError> {
-        let engine = &mut self.engine;
-        let (name, [height, width]) = (engine.name, self.input);
-        let mut session = engine.first()?;
-        let image = view(name, 1, [1, 3, height, width], pixels)?;
-        let mut outputs = session.run(1, [("image", image)])?;
-        let mut take = |output: &'static str| {
-            let missing = || failed(name, 1, format!("no output {output}"));
-            outputs.remove(output).ok_or_else(missing)
-        };
-        Ok(Features {
-            embedding: take("embedding")?,
-            without_memory: take("embedding_no_memory")?,
-            high_res_0: take("high_res_0")?,
-            high_res_1: take("high_res_1")?,
-        })
-    }
-}
-
-impl EncoderThread {
-    fn start(encoder: ImageEncoder) -> Result<Self, ModelError> {
-        let encoder = Arc::new(Mutex::new(encoder));
-        let (jobs, incoming) = mpsc::channel::<Job>();
-        let own = encoder.clone();
-        let thread = std::thread::Builder::new()
-            .name("image-encoder".into())
-            .spawn(move || {
-                for (pixels, wanted) in incoming {
-                    let start = Instant::now();
-                    let frame = lock(&own).encode(&pixels);
-                    // Nobody may want it any more.
-                    let _sent = wanted.send(Encoded {
-                        pixels,
-                        frame,
-                        time: start.elapsed(),
-                    });
-                }
-            })
-            .map_err(|error| ModelError::Thread(error.to_string()))?;
-        Ok(Self {
-            encoder,
-            jobs: Some(jobs),
-            thread: Some(thread),
-        })
-    }
-}
-
-impl Drop for EncoderThread {
-    fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ended = thread.join();
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How many sessions of a module work side by side, and how each is made.
-fn lanes(
-    folder: &ModelFolder,
-    settings: &SessionSettings,
-) -> Result<(usize, SessionSettings), ModelError> {
-    let threads = match settings.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        threads => threads,
-    };
-    let bytes = folder.modules().map(|(_, file)| {
-        let file = std::fs::metadata(folder.path.join(&file.file));
-        file.map_or(0, |file| file.len())
-    });
-    let small = bytes.iter().sum::<u64>() <= SMALL;
-    if small && tracklens_onnx::on_cpu(settings)? {
-        let single = SessionSettings {
-            threads: 1,
-            ..settings.clone()
-        };
-        Ok((threads, single))
-    } else {
-        Ok((1, settings.clone()))
-    }
-}
-
 impl Modules for Engines {
     type Frame = Features;
     type Conditioned = Conditioned;
@@ -320,16 +183,11 @@ impl Modules for Engines {
     }
 
     fn encode_image(&mut self, pixels: &[f32]) -> Result<Features, InferenceError> {
-        lock(&self.image_encoder.encoder).encode(pixels)
+        self.image_encoder.encode(pixels)
     }
 
     fn encode_ahead(&mut self, pixels: Vec<f32>) -> Ahead<Features> {
-        let (wanted, encoded) = mpsc::channel();
-        if let Some(jobs) = &self.image_encoder.jobs {
-            // A thread that is gone drops the sender, which the receiver finds out.
-            let _sent = jobs.send((pixels, wanted));
-        }
-        Ahead::Coming(encoded)
+        self.image_encoder.encode_ahead(pixels)
     }
 
     fn embedding<'a>(&self, frame: &'a Features) -> Result<&'a [f32], InferenceError> {
@@ -540,348 +398,5 @@ impl Modules for Engines {
             }
         });
         side_by_side(work).map(|_| ())
-    }
-}
-
-/// A batch in at most `lanes` parts of nearly equal size.
-fn parts(objects: usize, lanes: usize) -> Vec<Range<usize>> {
-    let lanes = lanes.clamp(1, objects.max(1));
-    let border = |lane: usize| objects * lane / lanes;
-    (0..lanes)
-        .map(|lane| border(lane)..border(lane + 1))
-        .collect()
-}
-
-/// Takes the first numbers off a slice.
-fn cut<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
-    let (first, others) = std::mem::take(rest).split_at_mut(len);
-    *rest = others;
-    first
-}
-
-/// Does all of it at the same time, the first on this thread.
-fn side_by_side<T: Send>(
-    work: impl Iterator<Item = impl FnOnce() -> Result<T, InferenceError> + Send>,
-) -> Result<Vec<T>, InferenceError> {
-    std::thread::scope(|scope| {
-        let mut work = work;
-        let Some(own) = work.next() else {
-            return Ok(Vec::new());
-        };
-        let others: Vec<_> = work.map(|work| scope.spawn(work)).collect();
-        let mut all = vec![own()];
-        all.extend(others.into_iter().map(|other| {
-            other
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        }));
-        all.into_iter().collect()
-    })
-}
-
-impl Engine {
-    fn open(
-        name: &'static str,
-        path: &Path,
-        (lanes, settings): (usize, &SessionSettings),
-        inputs: &[Expected],
-        outputs: &[Expected],
-    ) -> Result<Self, ModelError> {
-        let session = tracklens_onnx::open(path, settings)?;
-        let wrong = |direction, expected: String, found: String| ModelError::Shape {
-            path: path.display().to_string(),
-            direction,
-            expected,
-            found,
-        };
-        for input in session.inputs() {
-            let expected = inputs.iter().find(|e| e.name == input.name());
-            if !expected.is_some_and(|expected| expected.matches(input.dtype())) {
-                let names = || inputs.iter().map(Expected::describe).collect::<Vec<_>>();
-                let expected = expected.map_or_else(|| names().join(" or "), Expected::describe);
-                return Err(wrong(
-                    "input",
-                    expected,
-                    describe(input.name(), input.dtype()),
-                ));
-            }
-        }
-        for expected in outputs {
-            let found = session.outputs().iter().find(|o| o.name() == expected.name);
-            if !found.is_some_and(|output| expected.matches(output.dtype())) {
-                let found = found.map_or_else(
-                    || "no such output".to_owned(),
-                    |output| describe(output.name(), output.dtype()),
-                );
-                return Err(wrong("output", expected.describe(), found));
-            }
-        }
-        let inputs = session.inputs().iter().map(|i| i.name().to_owned());
-        let inputs = inputs.collect();
-        let mut sessions = vec![session];
-        for _ in 1..lanes {
-            sessions.push(tracklens_onnx::open(path, settings)?);
-        }
-        Ok(Self {
-            name,
-            inputs,
-            sessions,
-        })
-    }
-
-    /// Height and width that the module declares for an input.
-    fn size_of(&self, input: &str) -> Option<[usize; 2]> {
-        let session = self.sessions.first()?;
-        let input = session.inputs().iter().find(|i| i.name() == input)?;
-        let ValueType::Tensor { shape, .. } = input.dtype() else {
-            return None;
-        };
-        let [.., height, width] = shape[..] else {
-            return None;
-        };
-        let side = |size: i64| usize::try_from(size).ok().filter(|size| *size > 0);
-        Some([side(height)?, side(width)?])
-    }
-
-    /// The sessions, ready to run beside each other.
-    fn lanes(&mut self) -> impl Iterator<Item = Lane<'_>> {
-        let (name, inputs) = (self.name, &self.inputs);
-        self.sessions.iter_mut().map(move |session| Lane {
-            name,
-            session,
-            inputs,
-        })
-    }
-
-    fn first(&mut self) -> Result<Lane<'_>, InferenceError> {
-        let none = failed(self.name, 1, "no session".into());
-        self.lanes().next().ok_or(none)
-    }
-}
-
-/// One session of a module.
-struct Lane<'e> {
-    name: &'static str,
-    session: &'e mut Session,
-    inputs: &'e [String],
-}
-
-impl Lane<'_> {
-    /// Runs the module on those of the inputs that it declares.
-    fn run<'v, const N: usize>(
-        &mut self,
-        objects: usize,
-        inputs: [(&'static str, SessionInputValue<'v>); N],
-    ) -> Result<SessionOutputs<'_>, InferenceError> {
-        let wanted: Vec<(Cow<'static, str>, SessionInputValue<'v>)> = inputs
-            .into_iter()
-            .filter(|(name, _)| self.inputs.iter().any(|input| input == name))
-            .map(|(name, value)| (Cow::Borrowed(name), value))
-            .collect();
-        let name = self.name;
-        self.session
-            .run(wanted)
-            .map_err(|error| failed(name, objects, error.to_string()))
-    }
-}
-
-impl Expected {
-    fn matches(&self, found: &ValueType) -> bool {
-        let ValueType::Tensor { ty, shape, .. } = found else {
-            return false;
-        };
-        *ty == self.element
-            && shape.len() == self.shape.len()
-            && shape.iter().zip(&self.shape).all(|(found, expected)| {
-                *found == -1 || expected.is_none_or(|size| *found == size as i64)
-            })
-    }
-
-    fn describe(&self) -> String {
-        let sides = self.shape.iter();
-        let sides: Vec<String> = sides
-            .map(|side| side.map_or("any".to_owned(), |side| side.to_string()))
-            .collect();
-        format!("{} {} {}", self.name, self.element, sides.join("×"))
-    }
-}
-
-fn describe(name: &str, value: &ValueType) -> String {
-    match value {
-        ValueType::Tensor { ty, shape, .. } => {
-            let sides: Vec<String> = shape
-                .iter()
-                .map(|side| match side {
-                    -1 => "any".to_owned(),
-                    side => side.to_string(),
-                })
-                .collect();
-            format!("{name} {ty} {}", sides.join("×"))
-        }
-        other => format!("{name} {other}"),
-    }
-}
-
-fn encoder_tensors(config: &ModelConfig) -> (Vec<Expected>, Vec<Expected>) {
-    let [height, width] = [config.input.height, config.input.width].map(Some);
-    let one = Some(1);
-    let [c, h, w] = config.geometry.embedding.map(Some);
-    let [c0, h0, w0] = config.geometry.high_res_0.map(Some);
-    let [c1, h1, w1] = config.geometry.high_res_1.map(Some);
-    let inputs = vec![floats("image", &[one, Some(3), height, width])];
-    let outputs = vec![
-        floats("embedding", &[one, c, h, w]),
-        floats("embedding_no_memory", &[one, c, h, w]),
-        floats("high_res_0", &[one, c0, h0, w0]),
-        floats("high_res_1", &[one, c1, h1, w1]),
-    ];
-    (inputs, outputs)
-}
-
-fn attention_tensors(config: &ModelConfig) -> (Vec<Expected>, Vec<Expected>) {
-    let [c, h, w] = config.geometry.embedding.map(Some);
-    let memory = Some(config.geometry.memory_channels);
-    let inputs = vec![
-        floats("embedding", &[Some(1), c, h, w]),
-        floats("memory", &[None, None, memory, h, w]),
-        whole("memory_time", &[None, None]),
-        whole("frames", &[None]),
-        whole("memory_frame", &[None, None]),
-        whole("newest", &[None]),
-        whole("newest_frame", &[None]),
-        floats("pointers", &[None, None, c]),
-        floats("pointer_time", &[None, None]),
-    ];
-    (inputs, vec![floats("conditioned", &[None, c, h, w])])
-}
-
-fn decoder_inputs(config: &ModelConfig) -> Vec<Expected> {
-    let geometry = &config.geometry;
-    let [c, h, w] = geometry.embedding.map(Some);
-    let [c0, h0, w0] = geometry.high_res_0.map(Some);
-    let [c1, h1, w1] = geometry.high_res_1.map(Some);
-    vec![
-        floats("embedding", &[None, c, h, w]),
-        floats("high_res_0", &[Some(1), c0, h0, w0]),
-        floats("high_res_1", &[Some(1), c1, h1, w1]),
-        floats("point_coords", &[None, None, Some(2)]),
-        whole("point_labels", &[None, None]),
-        floats("mask_prompt", &[None, Some(1), None, None]),
-        floats("has_mask", &[None]),
-    ]
-}
-
-fn decoder_outputs(config: &ModelConfig) -> Vec<Expected> {
-    let geometry = &config.geometry;
-    let [mask_height, mask_width] = geometry.mask.map(Some);
-    let (candidates, channels) = (Some(geometry.candidates), Some(geometry.pointer_len()));
-    vec![
-        floats("mask_logits", &[None, candidates, mask_height, mask_width]),
-        floats("iou", &[None, candidates]),
-        floats("pointers", &[None, candidates, channels]),
-        floats("object_score", &[None, Some(1)]),
-    ]
-}
-
-fn memory_tensors(config: &ModelConfig) -> (Vec<Expected>, Vec<Expected>) {
-    let [c, h, w] = config.geometry.embedding.map(Some);
-    let memory = Some(config.geometry.memory_channels);
-    let inputs = vec![
-        floats("embedding", &[Some(1), c, h, w]),
-        floats("mask_logits", &[None, Some(1), None, None]),
-        floats("object_score", &[None, Some(1)]),
-        floats("from_prompt", &[None]),
-    ];
-    (inputs, vec![floats("memory", &[None, memory, h, w])])
-}
-
-fn failed(module: &'static str, objects: usize, reason: String) -> InferenceError {
-    InferenceError {
-        module,
-        objects,
-        reason: reason.split_whitespace().collect::<Vec<_>>().join(" "),
-    }
-}
-
-/// A view of a buffer as an input.
-fn view<'a, T, const N: usize>(
-    module: &'static str,
-    objects: usize,
-    shape: [usize; N],
-    data: &'a [T],
-) -> Result<SessionInputValue<'a>, InferenceError>
-where
-    T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static,
-{
-    TensorRef::from_array_view((shape, data))
-        .map(Into::into)
-        .map_err(|error| failed(module, objects, error.to_string()))
-}
-
-/// Copies an output into a buffer of its length.
-fn copy(
-    module: &'static str,
-    objects: usize,
-    outputs: &SessionOutputs<'_>,
-    name: &str,
-    out: &mut [f32],
-) -> Result<(), InferenceError> {
-    let value = outputs
-        .get(name)
-        .ok_or_else(|| failed(module, objects, format!("no output {name}")))?;
-    let (shape, data) = value
-        .try_extract_tensor::<f32>()
-        .map_err(|error| failed(module, objects, error.to_string()))?;
-    if data.len() != out.len() {
-        let reason = format!("expected {} numbers in {name}, came {shape:?}", out.len());
-        return Err(failed(module, objects, reason));
-    }
-    out.copy_from_slice(data);
-    Ok(())
-}
-
-fn numbers<'v>(
-    module: &'static str,
-    objects: usize,
-    value: &'v DynValue,
-) -> Result<&'v [f32], InferenceError> {
-    let extracted = value.try_extract_tensor::<f32>();
-    let extracted = extracted.map_err(|error| failed(module, objects, error.to_string()))?;
-    Ok(extracted.1)
-}
-
-fn repeat(
-    module: &'static str,
-    value: &DynValue,
-    objects: usize,
-    out: &mut Vec<f32>,
-) -> Result<(), InferenceError> {
-    let data = numbers(module, objects, value)?;
-    out.clear();
-    for _ in 0..objects {
-        out.extend_from_slice(data);
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn parts_cover_a_batch_and_differ_by_one_at_most(objects in 0usize..70, lanes in 1usize..9) {
-            let parts = parts(objects, lanes);
-            let ends: Vec<usize> = parts.iter().map(|part| part.end).collect();
-            let starts: Vec<usize> = parts.iter().map(|part| part.start).collect();
-            prop_assert_eq!(starts[0], 0);
-            prop_assert_eq!(&starts[1..], &ends[..ends.len() - 1]);
-            prop_assert_eq!(ends[ends.len() - 1], objects);
-            let sizes = parts.iter().map(Range::len);
-            let (least, most) = (sizes.clone().min(), sizes.max());
-            prop_assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1));
-            prop_assert!(parts.len() <= lanes);
-        }
     }
 }

@@ -252,8 +252,7 @@ fn copies((width, height): (u32, u32)) -> Vec<Copy> {
     let bytes = u64::from(width * height + 2 * chroma);
     let what = [
         "decoder: FFmpeg's picture into the shared sample",
-        "buffer: the sample into its ring, from where it is sent again if need be",
-        "buffer: the ring into its own shared sample",
+        "buffer: the decoder's sample into its own",
     ];
     what.map(|what| Copy { what, bytes }).into()
 }

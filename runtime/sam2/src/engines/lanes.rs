@@ -1,0 +1,282 @@
+//! The sessions of a module, which work on parts of a batch side by side.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::Path;
+
+use ort::session::{Session, SessionInputValue, SessionOutputs};
+use ort::value::{DynValue, TensorRef, ValueType};
+use tracklens_onnx::SessionSettings;
+
+use super::tensors::{Expected, describe};
+use crate::model_folder::{ModelError, ModelFolder};
+use crate::modules::InferenceError;
+
+/// Files of a model whose sessions have one thread each, in bytes, all together at most.
+const SMALL: u64 = 64 << 20;
+
+/// One module: a session for each part of a batch that is worked on at the same time.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) name: &'static str,
+    pub(super) sessions: Vec<Session>,
+    inputs: Vec<String>,
+}
+
+/// How many sessions of a module work side by side, and how each is made.
+pub(super) fn lanes(
+    folder: &ModelFolder,
+    settings: &SessionSettings,
+) -> Result<(usize, SessionSettings), ModelError> {
+    let threads = match settings.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let bytes = folder.modules().map(|(_, file)| {
+        let file = std::fs::metadata(folder.path.join(&file.file));
+        file.map_or(0, |file| file.len())
+    });
+    let small = bytes.iter().sum::<u64>() <= SMALL;
+    if small && tracklens_onnx::on_cpu(settings)? {
+        let single = SessionSettings {
+            threads: 1,
+            ..settings.clone()
+        };
+        Ok((threads, single))
+    } else {
+        Ok((1, settings.clone()))
+    }
+}
+
+/// A batch in at most `lanes` parts of nearly equal size.
+pub(super) fn parts(objects: usize, lanes: usize) -> Vec<Range<usize>> {
+    let lanes = lanes.clamp(1, objects.max(1));
+    let border = |lane: usize| objects * lane / lanes;
+    (0..lanes)
+        .map(|lane| border(lane)..border(lane + 1))
+        .collect()
+}
+
+/// Takes the first numbers off a slice.
+pub(super) fn cut<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+    let (first, others) = std::mem::take(rest).split_at_mut(len);
+    *rest = others;
+    first
+}
+
+/// Does all of it at the same time, the first on this thread.
+pub(super) fn side_by_side<T: Send>(
+    work: impl Iterator<Item = impl FnOnce() -> Result<T, InferenceError> + Send>,
+) -> Result<Vec<T>, InferenceError> {
+    std::thread::scope(|scope| {
+        let mut work = work;
+        let Some(own) = work.next() else {
+            return Ok(Vec::new());
+        };
+        let others: Vec<_> = work.map(|work| scope.spawn(work)).collect();
+        let mut all = vec![own()];
+        all.extend(others.into_iter().map(|other| {
+            other
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        }));
+        all.into_iter().collect()
+    })
+}
+
+impl Engine {
+    pub(super) fn open(
+        name: &'static str,
+        path: &Path,
+        (lanes, settings): (usize, &SessionSettings),
+        inputs: &[Expected],
+        outputs: &[Expected],
+    ) -> Result<Self, ModelError> {
+        let session = tracklens_onnx::open(path, settings)?;
+        let wrong = |direction, expected: String, found: String| ModelError::Shape {
+            path: path.display().to_string(),
+            direction,
+            expected,
+            found,
+        };
+        for input in session.inputs() {
+            let expected = inputs.iter().find(|e| e.name == input.name());
+            if !expected.is_some_and(|expected| expected.matches(input.dtype())) {
+                let names = || inputs.iter().map(Expected::describe).collect::<Vec<_>>();
+                let expected = expected.map_or_else(|| names().join(" or "), Expected::describe);
+                return Err(wrong(
+                    "input",
+                    expected,
+                    describe(input.name(), input.dtype()),
+                ));
+            }
+        }
+        for expected in outputs {
+            let found = session.outputs().iter().find(|o| o.name() == expected.name);
+            if !found.is_some_and(|output| expected.matches(output.dtype())) {
+                let found = found.map_or_else(
+                    || "no such output".to_owned(),
+                    |output| describe(output.name(), output.dtype()),
+                );
+                return Err(wrong("output", expected.describe(), found));
+            }
+        }
+        let inputs = session.inputs().iter().map(|i| i.name().to_owned());
+        let inputs = inputs.collect();
+        let mut sessions = vec![session];
+        for _ in 1..lanes {
+            sessions.push(tracklens_onnx::open(path, settings)?);
+        }
+        Ok(Self {
+            name,
+            inputs,
+            sessions,
+        })
+    }
+
+    /// Height and width that the module declares for an input.
+    pub(super) fn size_of(&self, input: &str) -> Option<[usize; 2]> {
+        let session = self.sessions.first()?;
+        let input = session.inputs().iter().find(|i| i.name() == input)?;
+        let ValueType::Tensor { shape, .. } = input.dtype() else {
+            return None;
+        };
+        let [.., height, width] = shape[..] else {
+            return None;
+        };
+        let side = |size: i64| usize::try_from(size).ok().filter(|size| *size > 0);
+        Some([side(height)?, side(width)?])
+    }
+
+    /// The sessions, ready to run beside each other.
+    pub(super) fn lanes(&mut self) -> impl Iterator<Item = Lane<'_>> {
+        let (name, inputs) = (self.name, &self.inputs);
+        self.sessions.iter_mut().map(move |session| Lane {
+            name,
+            session,
+            inputs,
+        })
+    }
+
+    pub(super) fn first(&mut self) -> Result<Lane<'_>, InferenceError> {
+        let none = failed(self.name, 1, "no session".into());
+        self.lanes().next().ok_or(none)
+    }
+}
+
+/// One session of a module.
+pub(super) struct Lane<'e> {
+    name: &'static str,
+    session: &'e mut Session,
+    inputs: &'e [String],
+}
+
+impl Lane<'_> {
+    /// Runs the module on those of the inputs that it declares.
+    pub(super) fn run<'v, const N: usize>(
+        &mut self,
+        objects: usize,
+        inputs: [(&'static str, SessionInputValue<'v>); N],
+    ) -> Result<SessionOutputs<'_>, InferenceError> {
+        let wanted: Vec<(Cow<'static, str>, SessionInputValue<'v>)> = inputs
+            .into_iter()
+            .filter(|(name, _)| self.inputs.iter().any(|input| input == name))
+            .map(|(name, value)| (Cow::Borrowed(name), value))
+            .collect();
+        let name = self.name;
+        self.session
+            .run(wanted)
+            .map_err(|error| failed(name, objects, error.to_string()))
+    }
+}
+
+pub(super) fn failed(module: &'static str, objects: usize, reason: String) -> InferenceError {
+    InferenceError {
+        module,
+        objects,
+        reason: reason.split_whitespace().collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// A view of a buffer as an input.
+pub(super) fn view<'a, T, const N: usize>(
+    module: &'static str,
+    objects: usize,
+    shape: [usize; N],
+    data: &'a [T],
+) -> Result<SessionInputValue<'a>, InferenceError>
+where
+    T: ort::value::PrimitiveTensorElementType + std::fmt::Debug + Clone + 'static,
+{
+    TensorRef::from_array_view((shape, data))
+        .map(Into::into)
+        .map_err(|error| failed(module, objects, error.to_string()))
+}
+
+/// Copies an output into a buffer of its length.
+pub(super) fn copy(
+    module: &'static str,
+    objects: usize,
+    outputs: &SessionOutputs<'_>,
+    name: &str,
+    out: &mut [f32],
+) -> Result<(), InferenceError> {
+    let value = outputs
+        .get(name)
+        .ok_or_else(|| failed(module, objects, format!("no output {name}")))?;
+    let (shape, data) = value
+        .try_extract_tensor::<f32>()
+        .map_err(|error| failed(module, objects, error.to_string()))?;
+    if data.len() != out.len() {
+        let reason = format!("expected {} numbers in {name}, came {shape:?}", out.len());
+        return Err(failed(module, objects, reason));
+    }
+    out.copy_from_slice(data);
+    Ok(())
+}
+
+pub(super) fn numbers<'v>(
+    module: &'static str,
+    objects: usize,
+    value: &'v DynValue,
+) -> Result<&'v [f32], InferenceError> {
+    let extracted = value.try_extract_tensor::<f32>();
+    let extracted = extracted.map_err(|error| failed(module, objects, error.to_string()))?;
+    Ok(extracted.1)
+}
+
+pub(super) fn repeat(
+    module: &'static str,
+    value: &DynValue,
+    objects: usize,
+    out: &mut Vec<f32>,
+) -> Result<(), InferenceError> {
+    let data = numbers(module, objects, value)?;
+    out.clear();
+    for _ in 0..objects {
+        out.extend_from_slice(data);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn parts_cover_a_batch_and_differ_by_one_at_most(objects in 0usize..70, lanes in 1usize..9) {
+            let parts = parts(objects, lanes);
+            let ends: Vec<usize> = parts.iter().map(|part| part.end).collect();
+            let starts: Vec<usize> = parts.iter().map(|part| part.start).collect();
+            prop_assert_eq!(starts[0], 0);
+            prop_assert_eq!(&starts[1..], &ends[..ends.len() - 1]);
+            prop_assert_eq!(ends[ends.len() - 1], objects);
+            let sizes = parts.iter().map(Range::len);
+            let (least, most) = (sizes.clone().min(), sizes.max());
+            prop_assert!(most.zip(least).is_some_and(|(most, least)| most - least <= 1));
+            prop_assert!(parts.len() <= lanes);
+        }
+    }
+}
