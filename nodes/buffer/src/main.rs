@@ -19,8 +19,8 @@ const QUALITY: &str = "video_processor_quality_steps_below";
 /// Steps taken (counter; `direction`).
 const QUALITY_STEPS: &str = "video_processor_quality_changes_total";
 /// Frames of more bytes are never kept where they came in: the sender's shared memory, which holds a
-/// window of them then, could run dry.
-const SHARED: usize = 8 << 20;
+/// window of them then, could run dry, the sooner as a buffer that is killed gives none back.
+const SHARED: usize = 4 << 20;
 /// Time over which rates are measured.
 const MEASURED: Duration = Duration::from_secs(1);
 
@@ -142,7 +142,7 @@ impl Node for Buffer {
                 .and_then(|stream| stream.ring.get(&header.id)),
         };
         let Some(image) = image else {
-            tracing::warn!(frame = %header.id, "no longer in the ring: VIDEO_BUFFER_SIZE is too small");
+            tracing::warn!(frame = %header.id, "no longer there to be sent: VIDEO_BUFFER_SIZE is too small");
             return Ok(());
         };
         let quality = self.quality.quality();

@@ -65,10 +65,10 @@ struct Plan {
 }
 
 /// Output rows that are made at once.
-const LANES: usize = 8;
+const ROWS: usize = 8;
 
 /// Cells of a column in that many rows.
-type Column = [f32; LANES];
+type Column = [f32; ROWS];
 
 /// Sizes of frames whose weights are kept.
 const PLANS: usize = 8;
@@ -104,7 +104,7 @@ impl Preprocessor {
             plans: Vec::new(),
             sums: Vec::new(),
             columns: Vec::new(),
-            rows: std::array::from_fn(|_| vec![[0.0; LANES]; input.width]),
+            rows: std::array::from_fn(|_| vec![[0.0; ROWS]; input.width]),
             tensor: vec![0.0; 3 * input.width * input.height],
         }
     }
@@ -132,7 +132,7 @@ impl Preprocessor {
             PixelEncoding::Rgb8 => [full(0), full(1), full(2)],
             PixelEncoding::Bgr8 => [full(2), full(1), full(0)],
         };
-        for top in (0..self.height).step_by(LANES) {
+        for top in (0..self.height).step_by(ROWS) {
             let mut summed = None;
             for (at, (plane, columns, step, channel)) in sources.into_iter().enumerate() {
                 let small = step < 3 && at > 0;
@@ -140,7 +140,7 @@ impl Preprocessor {
                 // Interleaved channels share their sums.
                 if summed != Some((plane.as_ptr(), step)) {
                     let stride = columns * step;
-                    self.sums.resize(LANES * stride, 0.0);
+                    self.sums.resize(ROWS * stride, 0.0);
                     for (row, sums) in self.sums.chunks_exact_mut(stride).enumerate() {
                         // The last rows are made with others that nobody looks at.
                         let y = (top + row).min(self.height - 1);
@@ -162,7 +162,7 @@ impl Preprocessor {
             let planes = self.tensor.chunks_exact_mut(self.width * self.height);
             for (channel, (plane, cells)) in planes.zip(&self.rows).enumerate() {
                 let (gain, offset) = (self.gain[channel], self.offset[channel]);
-                let rows = plane.chunks_exact_mut(self.width).skip(top).take(LANES);
+                let rows = plane.chunks_exact_mut(self.width).skip(top).take(ROWS);
                 for (row, out) in rows.enumerate() {
                     for (out, column) in out.iter_mut().zip(cells) {
                         *out = column[row] * gain + offset;
@@ -243,8 +243,8 @@ fn add_rows<const N: usize>(rows: [&[u8]; N], weights: [f32; N], sums: &mut [f32
 
 /// Rows of `stride` cells as columns.
 fn by_columns(rows: &[f32], stride: usize, columns: &mut Vec<Column>) {
-    let rows: [&[f32]; LANES] = std::array::from_fn(|row| &rows[row * stride..(row + 1) * stride]);
-    columns.resize(stride, [0.0; LANES]);
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row * stride..(row + 1) * stride]);
+    columns.resize(stride, [0.0; ROWS]);
     for (x, column) in columns.iter_mut().enumerate() {
         *column = std::array::from_fn(|row| rows[row][x]);
     }
@@ -256,7 +256,7 @@ fn sum_columns(columns: &[Column], axis: &Axis, step: usize, channel: usize, cel
         let (first, weights) = axis.taps(x);
         let under = columns[first * step + channel..].iter().step_by(step);
         // In a variable of its own it stays in registers.
-        let mut sums = [0.0; LANES];
+        let mut sums = [0.0; ROWS];
         for (column, weight) in under.zip(weights) {
             for (sum, value) in sums.iter_mut().zip(column) {
                 *sum += weight * value;

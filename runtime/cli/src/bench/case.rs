@@ -126,7 +126,6 @@ impl Case {
     ) -> eyre::Result<Measured> {
         let folder = self.folder(folder);
         fs::create_dir_all(&folder)?;
-        let _old = fs::remove_file(folder.join(summary::FILE));
         let graph = self.graph(arguments, &folder)?;
         let mut variables = vec![("OUT_DIR", folder.display().to_string())];
         if let Some(path) = project::onnxruntime() {
@@ -135,39 +134,27 @@ impl Case {
         let warm = WARM_UP * self.streams as u64;
         let (mut first, mut last): (Option<Sample>, Option<Sample>) = (None, None);
         let mut pages = BTreeMap::new();
-        let status = watch(
-            &dora::run(&graph),
-            &folder,
-            &variables,
-            interrupt,
-            |summary| {
-                let frames = summary.frames();
-                let newer = last.as_ref().is_none_or(|last| frames > last.frames);
-                if frames < warm || !newer {
-                    return ControlFlow::Continue(());
+        play(&graph, &folder, &variables, interrupt, |summary| {
+            let frames = summary.frames();
+            let newer = last.as_ref().is_none_or(|last| frames > last.frames);
+            if frames < warm || !newer {
+                return ControlFlow::Continue(());
+            }
+            let Some(sample) = Sample::take(frames, summary.elapsed_s) else {
+                return ControlFlow::Continue(());
+            };
+            // A node that is busy may not answer in time.
+            pages.extend(stages::pages(METRICS_PORT));
+            match &first {
+                None => first = Some(sample),
+                // At the end processes go, and take their times with them.
+                Some(first) if sample.seconds > first.seconds && sample.has_all_of(first) => {
+                    last = Some(sample);
                 }
-                let Some(sample) = Sample::take(frames, summary.elapsed_s) else {
-                    return ControlFlow::Continue(());
-                };
-                // A node that is busy may not answer in time.
-                pages.extend(stages::pages(METRICS_PORT));
-                match &first {
-                    None => first = Some(sample),
-                    // At the end processes go, and take their times with them.
-                    Some(first) if sample.seconds > first.seconds && sample.has_all_of(first) => {
-                        last = Some(sample);
-                    }
-                    Some(_) => {}
-                }
-                ControlFlow::Continue(())
-            },
-        )?;
-        eyre::ensure!(!interrupt.came(), "interrupted");
-        eyre::ensure!(
-            status.success(),
-            "dora ended with {status}: see {}",
-            folder.join(dora::LOG).display()
-        );
+                Some(_) => {}
+            }
+            ControlFlow::Continue(())
+        })?;
         let (first, last) = first.zip(last).ok_or_eyre(format!(
             "{self}: too few frames to measure; ask for more with --frames"
         ))?;
@@ -233,6 +220,25 @@ impl Case {
         graph.write(&path)?;
         Ok(path)
     }
+}
+
+/// Runs a graph to its end, or until `look` breaks off.
+pub(super) fn play(
+    graph: &Path,
+    folder: &Path,
+    variables: &[(&str, String)],
+    interrupt: &Interrupt,
+    look: impl FnMut(&Summary) -> ControlFlow<()>,
+) -> eyre::Result<()> {
+    let _old = fs::remove_file(folder.join(summary::FILE));
+    let status = watch(&dora::run(graph), folder, variables, interrupt, look)?;
+    eyre::ensure!(!interrupt.came(), "interrupted");
+    eyre::ensure!(
+        status.success(),
+        "dora ended with {status}: see {}",
+        folder.join(dora::LOG).display()
+    );
+    Ok(())
 }
 
 /// CPU time of a frame that is no inference: all of the other processes, and of the tracker taking in

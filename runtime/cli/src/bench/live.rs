@@ -9,13 +9,12 @@ use std::path::Path;
 use eyre::OptionExt;
 use serde::Serialize;
 
-use super::case::{METRICS_PORT, frames_of};
+use super::case::{METRICS_PORT, frames_of, play};
 use super::stages;
 use crate::args::BenchArguments;
-use crate::dora;
 use crate::eval::graph::Graph;
 use crate::summary::Summary;
-use crate::watch::{Interrupt, watch};
+use crate::watch::Interrupt;
 
 const TRACKER: &str = "iou-tracker";
 
@@ -65,7 +64,6 @@ impl Live {
     ) -> eyre::Result<Self> {
         let folder = folder.join("live");
         fs::create_dir_all(&folder)?;
-        let _old = fs::remove_file(folder.join(crate::summary::FILE));
         let loops = arguments.frames.div_ceil(frames_of(clip)?.max(1));
         let mut graph = Graph::read("graphs/live.yml")?;
         for (name, value) in [
@@ -87,32 +85,20 @@ impl Live {
         graph.write(&path)?;
         let mut pages = BTreeMap::new();
         let variables = [("OUT_DIR", folder.display().to_string())];
-        let status = watch(
-            &dora::run(&path),
-            &folder,
-            &variables,
-            interrupt,
-            |summary| {
-                if summary.frames() > 0 {
-                    pages.extend(stages::pages(METRICS_PORT));
-                }
-                // A live graph waits for more streams.
-                match summary
-                    .streams
-                    .iter()
-                    .any(|stream| stream.state == "closed")
-                {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
-                }
-            },
-        )?;
-        eyre::ensure!(!interrupt.came(), "interrupted");
-        eyre::ensure!(
-            status.success(),
-            "dora ended with {status}: see {}",
-            folder.join(dora::LOG).display()
-        );
+        play(&path, &folder, &variables, interrupt, |summary| {
+            if summary.frames() > 0 {
+                pages.extend(stages::pages(METRICS_PORT));
+            }
+            // A live graph waits for more streams.
+            match summary
+                .streams
+                .iter()
+                .any(|stream| stream.state == "closed")
+            {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
         let summary = Summary::read(&folder).unwrap_or_default();
         let stream = summary.streams.first();
         let measured = stream.and_then(|stream| Some((stream, stream.latency_ms?)));
