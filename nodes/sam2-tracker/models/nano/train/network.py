@@ -48,6 +48,13 @@ def unpack(x):
     return F.pixel_shuffle(x, 2)
 
 
+def either(condition, yes, no, operands):
+    """yes(*operands) or no(*operands); in an exported graph, only what holds is computed."""
+    if torch.compiler.is_exporting():
+        return torch.cond(condition, yes, no, operands)
+    return yes(*operands) if condition else no(*operands)
+
+
 def upsample(x):
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
@@ -211,10 +218,18 @@ class MemoryAttention(nn.Module):
         # keys have unit length, so no exponent is large enough for a softmax's maximum to be needed
         likeness = torch.matmul(torch.cat([q, here], 2), k).exp()  # S x n x n
         total = likeness.sum(-1)
-        each = memory_frame.flatten()
         v = memory.flatten(2)[:, :, KEY * n : (KEY + VALUE) * n].unflatten(2, (n, VALUE))
-        read = torch.matmul(likeness.index_select(0, each).unflatten(0, (b, m)), v).sum(1)
-        total = total.index_select(0, each).unflatten(0, (b, m)).sum(1)[:, :, None]
+
+        def alike(likeness, v, memory_frame):
+            return torch.matmul(likeness.index_select(0, memory_frame[0])[None], v).sum(1)
+
+        def apart(likeness, v, memory_frame):
+            each = likeness.index_select(0, memory_frame.flatten()).unflatten(0, memory_frame.shape)
+            return torch.matmul(each, v).sum(1)
+
+        # objects that remember the same frames, as those found together do, need no copies of what is large
+        read = either((memory_frame == memory_frame[:1]).all(), alike, apart, (likeness, v, memory_frame))
+        total = total.index_select(0, memory_frame.flatten()).unflatten(0, (b, m)).sum(1)[:, :, None]
         return read / total.clamp(min=1e-12)  # nothing where all memories are absent
 
     def read_near(self, embedding, memory, last, newest, newest_frame):
@@ -232,9 +247,20 @@ class MemoryAttention(nn.Module):
         q = q.unflatten(3, (nw, b)).unflatten(2, (nh, b)).permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
         r = 2 * b - 1
         a = torch.matmul(q, k.transpose(2, 3)) + (1 - inside) * ABSENT  # T x windows x 16 x 144
-        weights = (a + self.offset[self.dy + r, self.dx + r]).softmax(-1).index_select(0, newest_frame)
+        weights = (a + self.offset[self.dy + r, self.dx + r]).softmax(-1)
         best = (a.amax(-1, keepdim=True) / self.scale8.exp()).index_select(0, newest_frame)
-        read = torch.matmul(weights, mask.index_select(1, cell.flatten()).unflatten(1, cell.shape))
+
+        def alike(weights, mask, newest_frame):
+            beside = mask.transpose(0, 1).flatten(1).index_select(0, cell.flatten()).unflatten(0, cell.shape)
+            read = torch.matmul(weights.index_select(0, newest_frame[:1])[0], beside)  # windows x 16 x 4B
+            return read.unflatten(2, (-1, 4)).permute(2, 0, 1, 3).contiguous()
+
+        def apart(weights, mask, newest_frame):
+            windows = mask.index_select(1, cell.flatten()).unflatten(1, cell.shape)
+            return torch.matmul(weights.index_select(0, newest_frame), windows)
+
+        # objects seen last in the same frame are read beside each other
+        read = either((newest_frame == newest_frame[:1]).all(), alike, apart, (weights, mask, newest_frame))
         out = torch.cat([read, best], -1)  # B x windows x 16 x 5, to be packed four to a cell
         out = out.unflatten(2, (b // 2, 2, b // 2, 2)).unflatten(1, (nh, nw))
         out = out.permute(0, 7, 4, 6, 1, 3, 2, 5).reshape(-1, 20, h, w)
@@ -309,10 +335,7 @@ class MaskDecoder(nn.Module):
         def nothing(high_res_1):
             return torch.zeros_like(high_res_1[:, :5])
 
-        pointed = (labels == 1).any()
-        if torch.compiler.is_exporting():
-            return torch.cond(pointed, look, nothing, (high_res_1,))
-        return look(high_res_1) if pointed else nothing(high_res_1)
+        return either((labels == 1).any(), look, nothing, (high_res_1,))
 
     def extent(self, boxes, coords, labels, height, width):
         """How far the thing may reach, B x CUE x H/8 x W/8: the prompt's box, or else the detector's best box that holds all
@@ -359,26 +382,42 @@ class MaskDecoder(nn.Module):
         like = torch.matmul(mean[:, :, None], f)[:, :, 0] * (total > 1e-3).to(f.dtype)[:, :, None]
         return like.unflatten(2, weight.shape[2:])
 
+    def hints(self, boxes, fused, fine, high_res_1, coords, labels, given, has_mask):
+        """What prompts and the fine reading add at strides 16 and 8; on most frames there is no prompt."""
+        height, width = high_res_1.shape[-2:]
+        layers = (self.prompt8, self.fine8, self.cue8)
+        bias8, bias16 = sum(layer.bias for layer in layers), self.prompt16.bias + self.like16.bias + self.cue16.bias
+
+        def prompted(boxes, fused, fine, high_res_1, coords, labels, given, has_mask):
+            cue = self.extent(boxes, coords, labels, height, width)
+            maps = self.prompt_maps(coords, labels, given, has_mask, height, width)
+            maps16 = F.avg_pool2d(maps, 2)
+            # the place pointed at: the points' narrow map, or the mask prompt's inside
+            like16 = self.likeness(fused, maps16[:, :1] + maps16[:, 7:8])
+            like8 = self.likeness(high_res_1, maps[:, :1] + maps[:, 7:8])
+            weight = torch.cat([layer.weight for layer in layers], 1)
+            at8 = F.conv2d(torch.cat([maps, like8, fine, cue], 1), weight, bias8, padding=1)
+            return self.prompt16(maps16) + self.like16(like16) + self.cue16(F.avg_pool2d(cue, 2)), at8
+
+        def left_alone(boxes, fused, fine, high_res_1, coords, labels, given, has_mask):
+            at16 = bias16[None, :, None, None].expand(fused.shape[0], -1, *fused.shape[-2:])
+            return at16.clone(), F.conv2d(fine, self.fine8.weight, bias8, padding=1)
+
+        operands = (boxes, fused, fine, high_res_1, coords, labels, given, has_mask)
+        return either((labels >= 0).any() | (has_mask > 0).any(), prompted, left_alone, operands)
+
     def forward(self, embedding, high_res_0, high_res_1, point_coords, point_labels, mask_prompt, has_mask):
         height, width = high_res_1.shape[-2:]
         boxes = self.boxes(high_res_1, point_labels)
         high_res_1 = high_res_1[:, :HIGH1]
-        cue = self.extent(boxes, point_coords, point_labels, height, width)
         given = torch.sigmoid(mask_prompt.clamp(-20, 20)) * has_mask[:, None, None, None]
-        maps = self.prompt_maps(point_coords, point_labels, given, has_mask, height, width)
         fused, fine = embedding.split([FUSED, 4 * FINE], 1)
         fine = unpack(fine)
-        maps16 = F.avg_pool2d(maps, 2)
-        # the place pointed at: the points' narrow map, or the mask prompt's inside
-        like16 = self.likeness(fused, maps16[:, :1] + maps16[:, 7:8])
-        like8 = self.likeness(high_res_1, maps[:, :1] + maps[:, 7:8])
-        x16 = F.relu(self.in16(fused) + self.prompt16(maps16) + self.like16(like16) + self.cue16(F.avg_pool2d(cue, 2)))
-        x16 = self.mix16(x16)
+        hints16, hints8 = self.hints(boxes, fused, fine, high_res_1, point_coords, point_labels, given, has_mask)
+        x16 = self.mix16(F.relu(self.in16(fused) + hints16))
         pooled = torch.cat([x16.mean((2, 3)), x16.amax((2, 3))], 1)
         x16 = F.relu(x16 + self.context(pooled)[:, :, None, None])
-        hints = (self.prompt8, self.fine8, self.cue8)
-        weight, bias = torch.cat([hint.weight for hint in hints], 1), sum(hint.bias for hint in hints)
-        x8 = upsample(self.to8(x16)) + F.conv2d(torch.cat([maps, like8, fine, cue], 1), weight, bias, padding=1) + high_res_1
+        x8 = upsample(self.to8(x16)) + hints8 + high_res_1
         x8 = self.res8(F.relu(x8))
         x4 = upsample(self.to4(x8)) + self.mask4(torch.cat([given, F.pixel_shuffle(fine[:, :4], 2)], 1)) + high_res_0
         x4 = self.res4(F.relu(x4))
