@@ -53,16 +53,27 @@ impl CutDetector {
     fn histograms(&mut self, image: &Image<'_>) -> Histograms {
         let (width, height) = (image.info.width as usize, image.info.height as usize);
         let (step_x, step_y) = ((width / SAMPLES).max(1), (height / SAMPLES).max(1));
-        let mut regions = [[0.0_f32; BINS]; REGIONS * REGIONS];
+        let columns: Vec<(usize, usize)> = (step_x / 2..width)
+            .step_by(step_x)
+            .map(|x| (x, x * REGIONS / width))
+            .collect();
+        let mut counts = [[0_u32; 256]; REGIONS * REGIONS];
         for y in (step_y / 2..height).step_by(step_y) {
             let row = luma::brightness(image, y, &mut self.row);
-            for x in (step_x / 2..width).step_by(step_x) {
-                let region = y * REGIONS / height * REGIONS + x * REGIONS / width;
+            let first = y * REGIONS / height * REGIONS;
+            for &(x, column) in &columns {
+                counts[first + column][usize::from(row[x])] += 1;
+            }
+        }
+        let mut regions = [[0.0_f32; BINS]; REGIONS * REGIONS];
+        for (region, counts) in regions.iter_mut().zip(&counts) {
+            for (brightness, &count) in counts.iter().enumerate() {
                 // Shared between the two nearest bins: noise at the edge of a bin is no change.
-                let place = (f32::from(row[x]) * (BINS as f32 / 256.0) - 0.5).max(0.0);
-                let (bin, share) = (place as usize, place.fract());
-                regions[region][bin] += 1.0 - share;
-                regions[region][(bin + 1).min(BINS - 1)] += share;
+                let place = (brightness as f32 * (BINS as f32 / 256.0) - 0.5).max(0.0);
+                let bin = place as usize;
+                let share = place - bin as f32;
+                region[bin] += count as f32 * (1.0 - share);
+                region[(bin + 1).min(BINS - 1)] += count as f32 * share;
             }
         }
         for region in &mut regions {

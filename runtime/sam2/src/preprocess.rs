@@ -3,8 +3,10 @@
 //! A few output rows at a time: the input rows under each are summed with their weights; then the
 //! columns of all of them at once, for which a column's sums lie side by side; then the colour becomes
 //! RGB and is normalised. Between bytes and tensor there are only these rows. Nothing is allocated
-//! once a size has been seen.
+//! once a size has been seen. The loops are compiled for the widest vectors that the processor may have
+//! (AVX2 on x86-64), too, and the best are chosen when the program runs.
 
+use pulp::{Arch, NullaryFnOnce};
 use tracklens_schemas::{Image, PixelEncoding};
 
 use crate::model_folder::Input;
@@ -70,6 +72,9 @@ const ROWS: usize = 8;
 /// Cells of a column in that many rows.
 type Column = [f32; ROWS];
 
+/// A plane, its columns, samples between neighbours, channel.
+type Source<'i> = (&'i [u8], usize, usize, usize);
+
 /// Sizes of frames whose weights are kept.
 const PLANS: usize = 8;
 
@@ -81,6 +86,7 @@ pub struct Preprocessor {
     gain: [f32; 3],
     offset: [f32; 3],
     colour: Factors,
+    arch: Arch,
     plans: Vec<Plan>,
     /// Input rows summed for each output row, one after the other.
     sums: Vec<f32>,
@@ -101,6 +107,7 @@ impl Preprocessor {
             gain: input.std.map(|deviation| 1.0 / (255.0 * deviation)),
             offset: std::array::from_fn(|c| -input.mean[c] / input.std[c]),
             colour: colour.factors(),
+            arch: Arch::new(),
             plans: Vec::new(),
             sums: Vec::new(),
             columns: Vec::new(),
@@ -112,11 +119,9 @@ impl Preprocessor {
     /// The tensor of a frame, 3×H×W.
     pub fn run(&mut self, image: &Image<'_>) -> &[f32] {
         let plan = self.plan(image.info.width, image.info.height);
-        let plan = &self.plans[plan];
         let width = image.info.width as usize;
         let cw = width.div_ceil(2);
         let planes = image.planes();
-        // Plane, its width, samples between neighbours, channel; one a row.
         let full = |channel| (planes[0], width, 3, channel);
         let sources = match image.info.encoding {
             PixelEncoding::Yuv420p => [
@@ -132,44 +137,13 @@ impl Preprocessor {
             PixelEncoding::Rgb8 => [full(0), full(1), full(2)],
             PixelEncoding::Bgr8 => [full(2), full(1), full(0)],
         };
-        for top in (0..self.height).step_by(ROWS) {
-            let mut summed = None;
-            for (at, (plane, columns, step, channel)) in sources.into_iter().enumerate() {
-                let small = step < 3 && at > 0;
-                let [vertical, horizontal] = if small { &plan.chroma } else { &plan.full };
-                // Interleaved channels share their sums.
-                if summed != Some((plane.as_ptr(), step)) {
-                    let stride = columns * step;
-                    self.sums.resize(ROWS * stride, 0.0);
-                    for (row, sums) in self.sums.chunks_exact_mut(stride).enumerate() {
-                        // The last rows are made with others that nobody looks at.
-                        let y = (top + row).min(self.height - 1);
-                        sum_rows(plane, stride, vertical.taps(y), sums);
-                    }
-                    by_columns(&self.sums, stride, &mut self.columns);
-                    summed = Some((plane.as_ptr(), step));
-                }
-                sum_columns(&self.columns, horizontal, step, channel, &mut self.rows[at]);
-            }
-            if image.luma().is_some() {
-                let [first, second, third] = &mut self.rows;
-                self.colour.apply(
-                    first.as_flattened_mut(),
-                    second.as_flattened_mut(),
-                    third.as_flattened_mut(),
-                );
-            }
-            let planes = self.tensor.chunks_exact_mut(self.width * self.height);
-            for (channel, (plane, cells)) in planes.zip(&self.rows).enumerate() {
-                let (gain, offset) = (self.gain[channel], self.offset[channel]);
-                let rows = plane.chunks_exact_mut(self.width).skip(top).take(ROWS);
-                for (row, out) in rows.enumerate() {
-                    for (out, column) in out.iter_mut().zip(cells) {
-                        *out = column[row] * gain + offset;
-                    }
-                }
-            }
-        }
+        let fill = Fill {
+            plan,
+            sources,
+            chroma: image.luma().is_some(),
+            preprocessor: &mut *self,
+        };
+        fill.preprocessor.arch.dispatch(fill);
         &self.tensor
     }
 
@@ -202,8 +176,71 @@ impl Preprocessor {
     }
 }
 
+/// The work on a frame, which must be inlined to get the vectors it is compiled for.
+struct Fill<'p, 'i> {
+    preprocessor: &'p mut Preprocessor,
+    plan: usize,
+    sources: [Source<'i>; 3],
+    chroma: bool,
+}
+
+impl NullaryFnOnce for Fill<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let pre = self.preprocessor;
+        let plan = &pre.plans[self.plan];
+        for top in (0..pre.height).step_by(ROWS) {
+            let mut summed = None;
+            for (at, (plane, columns, step, channel)) in self.sources.into_iter().enumerate() {
+                let small = step < 3 && at > 0;
+                let [vertical, horizontal] = if small { &plan.chroma } else { &plan.full };
+                // Interleaved channels share their sums.
+                if summed != Some((plane.as_ptr(), step)) {
+                    let stride = columns * step;
+                    pre.sums.resize(ROWS * stride, 0.0);
+                    for (row, sums) in pre.sums.chunks_exact_mut(stride).enumerate() {
+                        // The last rows are made with others that nobody looks at.
+                        let y = (top + row).min(pre.height - 1);
+                        sum_rows(plane, stride, vertical.taps(y), sums);
+                    }
+                    by_columns(&pre.sums, stride, &mut pre.columns);
+                    summed = Some((plane.as_ptr(), step));
+                }
+                let (columns, cells) = (pre.columns.get(channel..), &mut pre.rows[at]);
+                let columns = columns.unwrap_or_default();
+                match step {
+                    1 => sum_columns::<1>(columns, horizontal, cells),
+                    2 => sum_columns::<2>(columns, horizontal, cells),
+                    _ => sum_columns::<3>(columns, horizontal, cells),
+                }
+            }
+            if self.chroma {
+                let [first, second, third] = &mut pre.rows;
+                pre.colour.apply(
+                    first.as_flattened_mut(),
+                    second.as_flattened_mut(),
+                    third.as_flattened_mut(),
+                );
+            }
+            let planes = pre.tensor.chunks_exact_mut(pre.width * pre.height);
+            for (channel, (plane, cells)) in planes.zip(&pre.rows).enumerate() {
+                let (gain, offset) = (pre.gain[channel], pre.offset[channel]);
+                let rows = plane.chunks_exact_mut(pre.width).skip(top).take(ROWS);
+                for (row, out) in rows.enumerate() {
+                    for (out, column) in out.iter_mut().zip(cells) {
+                        *out = column[row] * gain + offset;
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl Factors {
     /// Brightness and chroma rows become red, green and blue, 0 to 255.
+    #[inline(always)]
     fn apply(&self, first: &mut [f32], second: &mut [f32], third: &mut [f32]) {
         for ((a, b), c) in first.iter_mut().zip(second).zip(third) {
             let y = (*a - self.black) * self.brightness;
@@ -216,6 +253,7 @@ impl Factors {
 }
 
 /// The weighted sum of the rows under an output row, four of them at a time.
+#[inline(always)]
 fn sum_rows(plane: &[u8], stride: usize, taps: (usize, &[f32]), sums: &mut [f32]) {
     let (first, weights) = taps;
     sums.fill(0.0);
@@ -232,16 +270,21 @@ fn sum_rows(plane: &[u8], stride: usize, taps: (usize, &[f32]), sums: &mut [f32]
     }
 }
 
+#[inline(always)]
 fn add_rows<const N: usize>(rows: [&[u8]; N], weights: [f32; N], sums: &mut [f32]) {
     let rows = rows.map(|row| &row[..sums.len()]);
     for (x, sum) in sums.iter_mut().enumerate() {
+        // In a variable of its own it is stored once.
+        let mut all = *sum;
         for (row, weight) in rows.iter().zip(weights) {
-            *sum += weight * f32::from(row[x]);
+            all += weight * f32::from(row[x]);
         }
+        *sum = all;
     }
 }
 
 /// Rows of `stride` cells as columns.
+#[inline(always)]
 fn by_columns(rows: &[f32], stride: usize, columns: &mut Vec<Column>) {
     let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row * stride..(row + 1) * stride]);
     columns.resize(stride, [0.0; ROWS]);
@@ -250,11 +293,12 @@ fn by_columns(rows: &[f32], stride: usize, columns: &mut Vec<Column>) {
     }
 }
 
-/// The weighted sums of the columns under each output cell.
-fn sum_columns(columns: &[Column], axis: &Axis, step: usize, channel: usize, cells: &mut [Column]) {
+/// The weighted sums of the columns under each output cell; one in `STEP` columns counts.
+#[inline(always)]
+fn sum_columns<const STEP: usize>(columns: &[Column], axis: &Axis, cells: &mut [Column]) {
     for (x, cell) in cells.iter_mut().enumerate() {
         let (first, weights) = axis.taps(x);
-        let under = columns[first * step + channel..].iter().step_by(step);
+        let under = columns[first * STEP..].iter().step_by(STEP);
         // In a variable of its own it stays in registers.
         let mut sums = [0.0; ROWS];
         for (column, weight) in under.zip(weights) {
