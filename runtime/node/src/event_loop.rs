@@ -10,12 +10,13 @@ use dora_node_api::futures::future::{Either, select};
 use dora_node_api::futures::{StreamExt, executor::block_on};
 use dora_node_api::{DoraArray, DoraNode, Event, EventStream, TryRecvError};
 use eyre::WrapErr;
-use futures_timer::Delay;
 use tracklens_schemas::{
     Credit, FrameId, FrameIndex, Header, Shard, StreamEvent, StreamEventKind, StreamId, credit,
     keys, stream_events,
 };
 
+use crate::acknowledger::Acknowledger;
+use crate::alarm::Alarm;
 use crate::context::{Context, Outputs, Waker, credit_output, exhausted};
 use crate::inbox::{Arrival, Inbox};
 use crate::last_words::LastWords;
@@ -31,8 +32,6 @@ const TICK: Duration = Duration::from_millis(500);
 /// An input that has been silent for this long says `hello` again: what was sent to it and lost on
 /// the way is repeated.
 const IDLE: Duration = Duration::from_secs(1);
-/// Acknowledgements that are not worth a message wait for so long after the last one.
-const HELD: Duration = Duration::from_millis(400);
 /// The settings of the event loop itself.
 const SETTINGS: &[&str] = &[
     "FLOW_MODE",
@@ -127,30 +126,6 @@ fn start<N: Node>(
     shell.run()
 }
 
-/// One timer that is set anew only where it would come too late: each setting wakes a thread.
-struct Alarm {
-    delay: Delay,
-    due: Instant,
-}
-
-impl Alarm {
-    fn new(now: Instant) -> Self {
-        Self {
-            delay: Delay::new(TICK),
-            due: now + TICK,
-        }
-    }
-
-    /// Rings at this time or before.
-    fn ring_by(&mut self, due: Instant, now: Instant) -> &mut Delay {
-        if self.due <= now || due < self.due {
-            self.delay.reset(due.saturating_duration_since(now));
-            self.due = due;
-        }
-        &mut self.delay
-    }
-}
-
 /// Makes a node slower than it is, to try out what an overload does to a graph.
 struct TrialDelay {
     each: Duration,
@@ -176,13 +151,8 @@ struct Shell<N: Node> {
     window: u32,
     trial_delay: TrialDelay,
     last_arrival: BTreeMap<String, Instant>,
-    /// When inputs were last acknowledged.
-    acknowledged: BTreeMap<String, Instant>,
+    acknowledger: Acknowledger,
     alarm: Alarm,
-    /// Streams of which no frame comes any more: acknowledged at once.
-    ending: BTreeSet<StreamId>,
-    /// Inputs whose acknowledgements must be repeated: their senders resend what we have.
-    repeat: BTreeSet<String>,
     last_tick: Instant,
     /// `stream_events*` inputs that have not said `exhausted`.
     open_sources: BTreeSet<String>,
@@ -253,6 +223,8 @@ impl<N: Node> Shell<N> {
                 .wrap_err("the node's settings and the settings table disagree")?,
             &mut ctx,
         )?;
+        let window = u32::try_from(own.flow_window).unwrap_or(u32::MAX);
+        let now = Instant::now();
         Ok(Self {
             node,
             ctx,
@@ -263,21 +235,19 @@ impl<N: Node> Shell<N> {
                 close_after: live.then(|| seconds(own.stream_cleanup_timeout_seconds)),
             }),
             shard: own.shard,
-            window: u32::try_from(own.flow_window).unwrap_or(u32::MAX),
+            window,
             trial_delay: TrialDelay {
                 each: Duration::from_millis(own.trial_delay_ms),
                 until: (own.trial_delay_seconds > 0.0)
-                    .then(|| Instant::now() + seconds(own.trial_delay_seconds)),
+                    .then(|| now + seconds(own.trial_delay_seconds)),
             },
             last_arrival: BTreeMap::new(),
-            acknowledged: BTreeMap::new(),
-            alarm: Alarm::new(Instant::now()),
-            ending: BTreeSet::new(),
-            repeat: BTreeSet::new(),
-            last_tick: Instant::now(),
+            acknowledger: Acknowledger::new(window),
+            alarm: Alarm::new(now + TICK, now),
+            last_tick: now,
             open_sources,
             bad_messages: BTreeMap::new(),
-            informal: Informal::new(informal, Instant::now()),
+            informal: Informal::new(informal, now),
         })
     }
 
@@ -350,8 +320,9 @@ impl<N: Node> Shell<N> {
 
     fn wait(&mut self) -> Waited {
         let now = Instant::now();
-        let due = self.acknowledgements_due(now).unwrap_or(now + TICK);
-        let alarm = self.alarm.ring_by(due.min(now + TICK), now);
+        let tick = now + TICK;
+        let due = self.acknowledger.due(&self.ctx.inboxes, now);
+        let alarm = self.alarm.ring_by(due.unwrap_or(tick).min(tick), now);
         let event = pin!(self.events.recv_async());
         match block_on(select(event, select(self.woken.next(), alarm))) {
             Either::Left((Some(event), _)) => Waited::Event(Box::new(event)),
@@ -432,7 +403,7 @@ impl<N: Node> Shell<N> {
                 match &header {
                     Ok(header) if !self.owns(&header.id.stream) => {}
                     Ok(header) if row.event == StreamEventKind::Closing => {
-                        if self.ending.insert(header.id.stream.clone()) {
+                        if self.acknowledger.ends(&header.id.stream) {
                             self.ctx.outputs.events(Some(header), &[row])?;
                         }
                     }
@@ -478,7 +449,7 @@ impl<N: Node> Shell<N> {
             match inbox.arrive(&id, start) {
                 Arrival::New => {}
                 Arrival::Duplicate => {
-                    self.repeat.insert(input.into());
+                    self.acknowledger.repeat(input);
                     return Ok(());
                 }
                 Arrival::Gap => {
@@ -519,11 +490,11 @@ impl<N: Node> Shell<N> {
                 if inbox.arrive(id, true) == Arrival::New {
                     inbox.done(id);
                 }
-                self.repeat.insert(input.into());
+                self.acknowledger.repeat(input);
                 Ok(())
             }
             _ => {
-                let credit = acknowledge(self.window, id.clone());
+                let credit = self.acknowledger.of(id.clone());
                 self.ctx.outputs.credit(input, &credit)
             }
         }
@@ -568,7 +539,7 @@ impl<N: Node> Shell<N> {
                 change.event,
                 StreamEventKind::Opened | StreamEventKind::Closed
             ) {
-                self.ending.remove(&change.stream);
+                self.acknowledger.forget(&change.stream);
             }
             self.node.stream(&mut self.ctx, &change)?;
             if let Some(state) = metrics::state_after(change.event) {
@@ -698,35 +669,13 @@ impl<N: Node> Shell<N> {
         Ok(())
     }
 
-    /// Sends acknowledgements: those that are worth a message or have been held for long; or all.
+    /// Sends the acknowledgements that are due, or all.
     fn acknowledge(&mut self, all: bool) -> eyre::Result<()> {
-        for (input, inbox) in &mut self.ctx.inboxes {
-            if self.repeat.remove(input) {
-                for id in inbox.acknowledgements() {
-                    self.ctx
-                        .outputs
-                        .credit(input, &acknowledge(self.window, id))?;
-                }
-            }
-            let held = self.acknowledged.get(input);
-            let long = held.is_none_or(|at| at.elapsed() >= HELD);
-            let all = all || long || !self.ending.is_empty();
-            for id in inbox.take_acknowledgements(all) {
-                self.acknowledged.insert(input.clone(), Instant::now());
-                self.ctx
-                    .outputs
-                    .credit(input, &acknowledge(self.window, id))?;
-            }
+        let inboxes = &mut self.ctx.inboxes;
+        for (input, credit) in self.acknowledger.take(inboxes, all, Instant::now()) {
+            self.ctx.outputs.credit(&input, &credit)?;
         }
         Ok(())
-    }
-
-    /// When acknowledgements will have been held for long enough.
-    fn acknowledgements_due(&self, now: Instant) -> Option<Instant> {
-        let held = self.ctx.inboxes.iter();
-        let held = held.filter(|(_, inbox)| inbox.unacknowledged() > 0);
-        let last = held.map(|(input, _)| self.acknowledged.get(input));
-        last.map(|at| at.map_or(now, |at| *at + HELD)).min()
     }
 
     fn hello_all(&mut self) -> eyre::Result<()> {
@@ -737,11 +686,8 @@ impl<N: Node> Shell<N> {
     fn hello(&mut self, input: &str) -> eyre::Result<()> {
         self.last_arrival.insert(input.into(), Instant::now());
         if let Some(inbox) = self.ctx.inboxes.get_mut(input) {
-            let _among_all = inbox.take_acknowledgements(true);
-            for id in inbox.acknowledgements() {
-                self.ctx
-                    .outputs
-                    .credit(input, &acknowledge(self.window, id))?;
+            for credit in self.acknowledger.take_everything(inbox) {
+                self.ctx.outputs.credit(input, &credit)?;
             }
         }
         let hello = Credit {
@@ -806,14 +752,6 @@ fn seen<P>(
             .values()
             .filter_map(|inbox| inbox.seen(stream))
             .max()
-    }
-}
-
-fn acknowledge(window: u32, id: FrameId) -> Credit {
-    Credit {
-        window,
-        consumed: Some(id),
-        shard: None,
     }
 }
 

@@ -9,6 +9,8 @@
 //! frame once *its* consumers have. A consumer that starts, restarts or misses a frame says
 //! `hello` and gets everything unacknowledged again; [`Inbox`] drops what it has seen before.
 
+mod acknowledger;
+mod alarm;
 mod backoff;
 mod context;
 mod event_loop;
