@@ -90,16 +90,29 @@ def examples():
     }
 
 
+def branches(graph):
+    """The graphs inside a graph's nodes."""
+    return [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+
+
+def names_used(graph):
+    """Every tensor that a node or an output takes, in the branches, too."""
+    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    return used.union(*map(names_used, branches(graph)))
+
+
 def strip(graph):
-    """Removes what only the exporter needs: names of source files, stack traces, intermediate shapes."""
+    """Removes what only the exporter needs: names of source files, stack traces, intermediate shapes, constants left over."""
     del graph.value_info[:], graph.metadata_props[:]
+    used = names_used(graph)
+    kept = [constant for constant in graph.initializer if constant.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
-    for node in graph.node:
-        for branch in node.attribute:
-            if branch.HasField("g"):
-                strip(branch.g)
+    for branch in branches(graph):
+        strip(branch)
 
 
 def session(path, threads=2):
@@ -172,7 +185,7 @@ def main():
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--weights", default="average", choices=["average", "net"], help="moving average or last")
-    parser.add_argument("--version", default="2")
+    parser.add_argument("--version", default="3")
     parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--stride", type=int, default=4)
     parser.add_argument("--conditioning", type=int, default=2)
