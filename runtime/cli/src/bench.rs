@@ -211,6 +211,7 @@ impl Report {
             "CPU ms/frame",
             "without inference",
             "own MiB",
+            "stolen",
         ]);
         for measured in self
             .objects
@@ -224,6 +225,7 @@ impl Report {
                 format!("{:.1}", measured.cpu_ms),
                 format!("{:.1}", measured.rest_cpu_ms),
                 format!("{:.0}", measured.own_mib()),
+                format!("{:.1} %", measured.stolen_percent),
             ]);
         }
         writeln!(out, "{table}\n")?;

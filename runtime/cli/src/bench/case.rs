@@ -45,6 +45,8 @@ pub(super) struct Measured {
     pub(super) cpu_ms: f64,
     /// The same less the sessions' run time.
     pub(super) rest_cpu_ms: f64,
+    /// Of the cores' time, what a virtual machine's host gave to others.
+    pub(super) stolen_percent: f64,
     pub(super) stages: Vec<Stage>,
     pub(super) processes: Vec<Process>,
     pub(super) copies: Vec<Copy>,
@@ -177,6 +179,7 @@ impl Case {
             fps: (last.frames - first.frames) as f64 / (last.seconds - first.seconds),
             cpu_ms,
             rest_cpu_ms: rest(&processes, &stages),
+            stolen_percent: first.cores.stolen_percent(last.cores),
             stages,
             processes,
             copies: copies(size),

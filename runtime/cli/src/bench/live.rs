@@ -10,6 +10,7 @@ use eyre::OptionExt;
 use serde::Serialize;
 
 use super::case::{METRICS_PORT, frames_of, play};
+use super::processes::Cores;
 use super::stages;
 use crate::args::BenchArguments;
 use crate::eval::graph::Graph;
@@ -31,6 +32,8 @@ pub(super) struct Live {
     p99_ms: f64,
     /// What the tracker's work takes of it, on average.
     tracker_ms: f64,
+    /// Of the cores' time, what a virtual machine's host gave to others.
+    stolen_percent: f64,
 }
 
 impl Display for Live {
@@ -43,11 +46,13 @@ impl Display for Live {
             p50_ms,
             p99_ms,
             tracker_ms,
+            stolen_percent,
         } = self;
         write!(
             f,
             "live, {width}x{height} at {rate} frames a second, {frames} frames: from capture to row \
-             p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, of which the tracker (motion) works {tracker_ms:.1} ms"
+             p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, of which the tracker (motion) works {tracker_ms:.1} ms; \
+             {stolen_percent:.1} % of the cores' time stolen"
         )
     }
 }
@@ -84,6 +89,7 @@ impl Live {
         let path = folder.join("graph.yml");
         graph.write(&path)?;
         let mut pages = BTreeMap::new();
+        let before = Cores::now();
         let variables = [("OUT_DIR", folder.display().to_string())];
         play(&path, &folder, &variables, interrupt, |summary| {
             if summary.frames() > 0 {
@@ -99,6 +105,7 @@ impl Live {
                 false => ControlFlow::Continue(()),
             }
         })?;
+        let stolen_percent = before.stolen_percent(Cores::now());
         let summary = Summary::read(&folder).unwrap_or_default();
         let stream = summary.streams.first();
         let measured = stream.and_then(|stream| Some((stream, stream.latency_ms?)));
@@ -115,6 +122,7 @@ impl Live {
             p50_ms: latency.p50,
             p99_ms: latency.p99,
             tracker_ms: tracker.map_or(0.0, |stage| 1000.0 * stage.mean),
+            stolen_percent,
         })
     }
 }

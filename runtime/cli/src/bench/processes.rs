@@ -19,10 +19,47 @@ pub(super) struct Process {
     pub(super) resident_mib: f64,
 }
 
+/// Times of all cores since the machine started, in ticks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cores {
+    all: u64,
+    stolen: u64,
+}
+
+impl Cores {
+    /// Nothing where the kernel does not tell.
+    pub(super) fn now() -> Self {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        Self::parse(&text)
+    }
+
+    fn parse(stat: &str) -> Self {
+        let line = stat
+            .lines()
+            .next()
+            .and_then(|line| line.strip_prefix("cpu "));
+        let times = line.unwrap_or_default().split_whitespace();
+        // Guests' times after the eighth are contained in the first two.
+        let times: Vec<u64> = times.take(8).map_while(|time| time.parse().ok()).collect();
+        Self {
+            all: times.iter().sum(),
+            stolen: times.get(7).copied().unwrap_or(0),
+        }
+    }
+
+    /// Percent of the cores' time that a virtual machine's host gave to others: a run in which it is
+    /// much says little.
+    pub(super) fn stolen_percent(self, later: Self) -> f64 {
+        let all = later.all.saturating_sub(self.all).max(1);
+        100.0 * later.stolen.saturating_sub(self.stolen) as f64 / all as f64
+    }
+}
+
 /// Where a run stands.
 pub(super) struct Sample {
     pub(super) frames: u64,
     pub(super) seconds: f64,
+    pub(super) cores: Cores,
     processes: BTreeMap<String, Usage>,
 }
 
@@ -78,6 +115,7 @@ impl Sample {
         alive.then_some(Self {
             frames,
             seconds,
+            cores: Cores::now(),
             processes,
         })
     }
@@ -132,6 +170,21 @@ mod tests {
         let stat = "42 (a) b) S 7 42 42 0 -1 4194304 1 2 3 4 30 12 0 0 20 0 1 0 9";
         assert_eq!(parse(stat), Some((7, "a) b".to_string(), 42)));
         assert_eq!(parse("nothing"), None);
+    }
+
+    #[test]
+    fn what_the_host_takes_is_a_share_of_all_cores() {
+        let before = Cores::parse("cpu  10 0 10 70 5 0 0 5 3 0\ncpu0 1 2 3\n");
+        let after = Cores::parse("cpu  40 0 20 110 5 0 0 25 3 0\n");
+        assert_eq!(
+            before,
+            Cores {
+                all: 100,
+                stolen: 5
+            }
+        );
+        assert!((before.stolen_percent(after) - 20.0).abs() < 1e-9);
+        assert_eq!(Cores::parse("nothing"), Cores::default());
     }
 
     #[test]
