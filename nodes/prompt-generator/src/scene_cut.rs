@@ -22,6 +22,8 @@ type Histograms = [[f32; BINS]; REGIONS * REGIONS];
 pub struct CutDetector {
     before: Option<Histograms>,
     row: Vec<u8>,
+    /// Columns that are looked at, and the region of each.
+    columns: Vec<(usize, usize)>,
 }
 
 impl CutDetector {
@@ -53,15 +55,15 @@ impl CutDetector {
     fn histograms(&mut self, image: &Image<'_>) -> Histograms {
         let (width, height) = (image.info.width as usize, image.info.height as usize);
         let (step_x, step_y) = ((width / SAMPLES).max(1), (height / SAMPLES).max(1));
-        let columns: Vec<(usize, usize)> = (step_x / 2..width)
-            .step_by(step_x)
-            .map(|x| (x, x * REGIONS / width))
-            .collect();
+        let places = (step_x / 2..width).step_by(step_x);
+        self.columns.clear();
+        self.columns
+            .extend(places.map(|x| (x, x * REGIONS / width)));
         let mut counts = [[0_u32; 256]; REGIONS * REGIONS];
         for y in (step_y / 2..height).step_by(step_y) {
             let row = luma::brightness(image, y, &mut self.row);
             let first = y * REGIONS / height * REGIONS;
-            for &(x, column) in &columns {
+            for &(x, column) in &self.columns {
                 counts[first + column][usize::from(row[x])] += 1;
             }
         }

@@ -140,7 +140,7 @@ impl Preprocessor {
         let fill = Fill {
             plan,
             sources,
-            chroma: image.luma().is_some(),
+            yuv: image.luma().is_some(),
             preprocessor: &mut *self,
         };
         fill.preprocessor.arch.dispatch(fill);
@@ -181,7 +181,8 @@ struct Fill<'p, 'i> {
     preprocessor: &'p mut Preprocessor,
     plan: usize,
     sources: [Source<'i>; 3],
-    chroma: bool,
+    /// The sources are brightness and chroma.
+    yuv: bool,
 }
 
 impl NullaryFnOnce for Fill<'_, '_> {
@@ -208,15 +209,14 @@ impl NullaryFnOnce for Fill<'_, '_> {
                     by_columns(&pre.sums, stride, &mut pre.columns);
                     summed = Some((plane.as_ptr(), step));
                 }
-                let (columns, cells) = (pre.columns.get(channel..), &mut pre.rows[at]);
-                let columns = columns.unwrap_or_default();
+                let (columns, cells) = (&pre.columns[channel..], &mut pre.rows[at]);
                 match step {
                     1 => sum_columns::<1>(columns, horizontal, cells),
                     2 => sum_columns::<2>(columns, horizontal, cells),
                     _ => sum_columns::<3>(columns, horizontal, cells),
                 }
             }
-            if self.chroma {
+            if self.yuv {
                 let [first, second, third] = &mut pre.rows;
                 pre.colour.apply(
                     first.as_flattened_mut(),

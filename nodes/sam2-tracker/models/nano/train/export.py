@@ -160,6 +160,8 @@ def check(net, out):
                                                   **{k: torch.from_numpy(v) for k, v in frames_of(frame, time.numpy()).items()}}
             feed = attend(memories, times, frame)
             a = both("memory_attention", feed)[0]
+            # and of objects found together, which share all of them
+            both("memory_attention", attend(memories, times[:1].repeat(b, 1), frame[:1].repeat(b, 0)))
             with torch.no_grad():
                 apart = net.memory_attention(emb, memories, times)
             assert np.abs(a - apart.numpy()).max() < 1e-4, "sharing frames matters"
@@ -172,6 +174,7 @@ def check(net, out):
         for p in (1, 2, 4):
             feed = {"embedding": torch.from_numpy(a), "high_res_0": h0, "high_res_1": h1, "point_coords": torch.rand(b, p, 2) * 200,
                     "point_labels": torch.randint(-1, 4, (b, p)), "mask_prompt": torch.randn(b, 1, H4, W4), "has_mask": torch.rand(b).round()}
+            both("mask_decoder", {**feed, "point_labels": torch.full((b, p), -1), "has_mask": torch.zeros(b)})
             a1 = both("mask_decoder", feed)
             more = {**feed, "point_coords": torch.cat([feed["point_coords"], torch.zeros(b, 2, 2)], 1), "point_labels": torch.cat([feed["point_labels"], torch.full((b, 2), -1)], 1)}
             a2 = s["mask_decoder"].run(None, {k: v.numpy() for k, v in more.items()})
