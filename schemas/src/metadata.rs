@@ -1,6 +1,7 @@
 //! Metadata that travels beside every message, and its typed header.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{Epoch, FrameId, FrameIndex, SchemaError};
 
@@ -174,6 +175,15 @@ impl Metadata {
             found: number.to_string(),
         })
     }
+}
+
+/// The wall clock, nanoseconds since 1970 (0 before): the clock of [`Header::capture_ns`].
+#[must_use]
+pub fn wall_clock_ns() -> i64 {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
 }
 
 /// Whose message it is: on every message of a stream.

@@ -219,14 +219,14 @@ impl ChunkStreams {
                     return Some(Step::Opened(session.next.clone(), detail));
                 }
                 ChunkItem::Damage(what) => return Some(Step::Damaged(session.next.clone(), what)),
-                ChunkItem::Picture(decoded) => {
+                ChunkItem::Picture(picture) => {
                     let mut header = session.next.clone();
-                    header.pts_ns = decoded.picture.pts_ns();
-                    header.capture_ns = decoded.capture_ns;
+                    header.pts_ns = picture.pts_ns();
+                    header.capture_ns = picture.capture_ns();
                     session.next.id.frame.0 += 1;
                     let takeover = self.takeovers.entry(out).or_default();
                     takeover.frame(header.id.frame);
-                    return Some(Step::Frame(header, decoded.picture));
+                    return Some(Step::Frame(header, picture));
                 }
                 ChunkItem::Taken => {
                     let frames = session.next.id.frame.0;

@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, Sender, SyncSender, TryRecvError};
 use std::thread::JoinHandle;
 
 use tracklens_schemas::ChunkInfo;
-use tracklens_video::{ChunkCounts, ChunkDecoder, ChunkOptions, ChunkPicture, ChunkTimes};
+use tracklens_video::{ChunkCounts, ChunkDecoder, ChunkOptions, ChunkTimes, Picture};
 
 use crate::sequence::Sequence;
 
@@ -29,7 +29,7 @@ pub enum ChunkItem {
     /// The size, codec or rate of the pictures from here on, as JSON.
     Described(String),
     /// A picture.
-    Picture(Box<ChunkPicture>),
+    Picture(Picture),
     /// Every picture that the next piece has brought out has been given out; what is left of it is
     /// inside the decoder.
     Taken,
@@ -164,7 +164,7 @@ impl<W: Fn()> Work<W> {
                 self.send(ChunkItem::Damage(damage))?;
             }
             let Some(picture) = next else { return Ok(()) };
-            let info = picture.picture.info();
+            let info = picture.info();
             let (codec, fps) = decoder.describe().unzip();
             let described = serde_json::json!({
                 "codec": codec.map(|codec| codec.as_str()),
@@ -177,7 +177,7 @@ impl<W: Fn()> Work<W> {
                 self.described.clone_from(&described);
                 self.send(ChunkItem::Described(described))?;
             }
-            self.send(ChunkItem::Picture(Box::new(picture)))?;
+            self.send(ChunkItem::Picture(picture))?;
         }
     }
 

@@ -1,11 +1,9 @@
 //! A stream from the list of sources.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use tracklens_decoder::{Source, StreamItem, StreamWorker};
 use tracklens_node::Context;
 use tracklens_schemas::{
-    Epoch, FrameId, FrameIndex, Header, StreamEvent, StreamEventKind, StreamId,
+    Epoch, FrameId, FrameIndex, Header, StreamEvent, StreamEventKind, StreamId, wall_clock_ns,
 };
 use tracklens_video::{Damage, Picture, VideoError, VideoInfo, redact};
 
@@ -89,9 +87,13 @@ impl Played {
                 let detail = opened(&self.source, &info, self.rounds);
                 self.say(ctx, StreamEventKind::Opened, detail)
             }
-            StreamItem::Frame(picture, pts_ns) => {
+            StreamItem::Frame {
+                picture,
+                pts_ns,
+                capture_ns,
+            } => {
                 self.next.pts_ns = pts_ns;
-                self.next.capture_ns = wall_clock_ns();
+                self.next.capture_ns = capture_ns;
                 ctx.queue(self.next.clone(), picture);
                 decoded(&self.next);
                 self.next.id.frame.0 += 1;
@@ -169,11 +171,4 @@ fn opened(source: &Source, info: &VideoInfo, rounds: u64) -> String {
         "expected_frames": expected_frames,
     })
     .to_string()
-}
-
-fn wall_clock_ns() -> i64 {
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
 }

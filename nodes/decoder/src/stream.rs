@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tracklens_node::Backoff;
+use tracklens_schemas::wall_clock_ns;
 use tracklens_video::{
     Damage, Hwaccel, Picture, Reader, ReaderOptions, StopHandle, VideoError, VideoInfo, is_file,
     redact,
@@ -42,8 +43,16 @@ pub struct Playback {
 pub enum StreamItem {
     /// The source can be read; after [`StreamItem::Lost`]: again, and times begin at 0.
     Opened(VideoInfo),
-    /// A frame, with its time in nanoseconds; times grow across rounds.
-    Frame(Picture, i64),
+    /// A frame.
+    Frame {
+        /// Its pixels.
+        picture: Picture,
+        /// Presentation time in nanoseconds; times grow across rounds.
+        pts_ns: i64,
+        /// Wall clock, nanoseconds since 1970: when its bytes came in, or when it was due, where a
+        /// file plays in real time.
+        capture_ns: i64,
+    },
     /// A network source is gone, and is being opened again from time to time. Said once.
     Lost {
         /// What ended it, if not its end.
@@ -290,11 +299,17 @@ impl<W: Fn()> Player<W> {
                 Err(error) => return Ok(Err(error)),
             };
             frames += 1;
-            let time_ns = self.clock.stamp(picture.pts_ns());
+            let pts_ns = self.clock.stamp(picture.pts_ns());
+            let mut capture_ns = picture.capture_ns();
             if real_time {
-                self.wait_for(time_ns)?;
+                self.wait_for(pts_ns)?;
+                capture_ns = wall_clock_ns();
             }
-            self.send(StreamItem::Frame(picture, time_ns))?;
+            self.send(StreamItem::Frame {
+                picture,
+                pts_ns,
+                capture_ns,
+            })?;
         }
     }
 

@@ -54,7 +54,11 @@ fn play(path: &Path, playback: Playback) -> Played {
         match worker.try_next() {
             None => woken.recv_timeout(Duration::from_secs(60)).unwrap(),
             Some(StreamItem::Opened(info)) => played.info = Some(info),
-            Some(StreamItem::Frame(picture, time_ns)) => {
+            Some(StreamItem::Frame {
+                picture,
+                pts_ns: time_ns,
+                ..
+            }) => {
                 assert_eq!(picture.info().width, 64);
                 played.times_ms.push(time_ns / 1_000_000);
             }
@@ -107,7 +111,7 @@ fn an_endless_loop_ends_when_it_is_dropped() {
     let mut frames = 0;
     while frames < 40 {
         match worker.try_next() {
-            Some(StreamItem::Frame(..)) => frames += 1,
+            Some(StreamItem::Frame { .. }) => frames += 1,
             Some(StreamItem::Ended { .. }) => panic!("ended after {frames} frames"),
             _ => std::thread::yield_now(),
         }

@@ -20,13 +20,13 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties, Consumer};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tracklens_node::Backoff;
-use tracklens_schemas::{Codec, StreamId};
+use tracklens_schemas::{Codec, StreamId, wall_clock_ns};
 
+use crate::bad_message;
 use crate::ledger::{Delivered, Delivery, Ledger};
 use crate::received::Received;
 use crate::secret::{Secret, host, without_password};
 use crate::websocket::room;
-use crate::{bad_message, wall_clock_ns};
 
 /// The first pause before the broker is tried again, and the longest.
 const FIRST: Duration = Duration::from_millis(250);

@@ -18,7 +18,6 @@ pub mod websocket;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use epochs::Epochs;
 pub use error::IngestError;
@@ -38,12 +37,4 @@ fn bad_message(input: &'static str, reason: &'static str) -> bool {
     let count = counts.entry((input, reason)).or_default();
     *count += 1;
     count.is_power_of_two()
-}
-
-/// Nanoseconds since 1970; 0 before.
-fn wall_clock_ns() -> i64 {
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -19,13 +19,13 @@ use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
-use tracklens_schemas::{Codec, StreamId};
+use tracklens_schemas::{Codec, StreamId, wall_clock_ns};
 
 use crate::doors::{Doors, Origin, Replaced, Ticket};
 use crate::rate::RateLimit;
 use crate::received::{Received, Room};
 use crate::secret::Secret;
-use crate::{IngestError, bad_message, wall_clock_ns};
+use crate::{IngestError, bad_message};
 
 /// Messages of one connection that wait for the dataflow, before it is no longer read.
 const QUEUE: usize = 4;

@@ -83,7 +83,7 @@ pub struct BenchArguments {
     /// Numbers of streams, each with one object
     #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
     pub streams: Vec<usize>,
-    /// The latency of one live camera with so many frames a second, too
+    /// The latency of one live camera on the network with so many frames a second, too
     #[arg(long, value_name = "RATE", value_parser = clap::value_parser!(u32).range(1..=240))]
     pub live: Option<u32>,
     /// Lines of the picture where they do not vary

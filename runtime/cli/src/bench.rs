@@ -26,6 +26,8 @@ use live::Live;
 
 /// Where the report goes in the output folder.
 const REPORT: &str = "bench.json";
+/// Bits of a camera's stream for each pixel, as a fraction: 4.6 Mbit/s for 1280x720 at 25 frames a second.
+const BITS_PER_PIXEL: (u64, u64) = (1, 5);
 
 /// Everything that was measured.
 #[derive(Serialize)]
@@ -107,7 +109,7 @@ pub(crate) fn bench(arguments: &BenchArguments, out: &mut dyn Write) -> eyre::Re
         report.model,
         arguments.frames
     )?;
-    let clip = clips.at(arguments.height, None)?;
+    let clip = clips.at(arguments.height)?;
     let measure = |case: Case| -> eyre::Result<Measured> {
         eprintln!("{case}");
         let measured = case.measure(arguments, folder, &interrupt)?;
@@ -127,14 +129,14 @@ pub(crate) fn bench(arguments: &BenchArguments, out: &mut dyn Write) -> eyre::Re
         }
     }
     for &height in &arguments.resolutions {
-        let clip = clips.at(height, None)?;
+        let clip = clips.at(height)?;
         report.resolutions.push(measure(Case::new(&clip, 1, 1))?);
     }
     for &streams in &arguments.streams {
         report.streams.push(measure(Case::new(&clip, 1, streams))?);
     }
     if let Some(rate) = arguments.live {
-        let clip = clips.at(arguments.height, Some(rate))?;
+        let clip = clips.camera(arguments.height, rate)?;
         eprintln!("live, {rate} frames a second");
         let live = Live::measure(&clip, rate, arguments, folder, &interrupt)?;
         report.live = Some(live);
@@ -163,21 +165,39 @@ struct Clips {
 }
 
 impl Clips {
-    /// `rate`: frames a second, where not the clip's own.
-    fn at(&self, height: u32, rate: Option<u32>) -> eyre::Result<PathBuf> {
+    fn at(&self, height: u32) -> eyre::Result<PathBuf> {
+        self.coded(
+            &format!("{height}p"),
+            &format!("scale=-2:{height}"),
+            &["-crf", "20", "-g", "24"],
+        )
+    }
+
+    /// As a camera sends it: no picture waits for a later one, one intra picture a second, and no
+    /// second longer than its share of the bit rate.
+    fn camera(&self, height: u32, rate: u32) -> eyre::Result<PathBuf> {
+        let pixels = u64::from(height) * u64::from(height) * 16 / 9;
+        let bits = (pixels * u64::from(rate) / BITS_PER_PIXEL.1 * BITS_PER_PIXEL.0).to_string();
+        let group = rate.to_string();
+        self.coded(
+            &format!("{height}p-{rate}fps"),
+            &format!("scale=-2:{height},fps={rate}"),
+            &[
+                "-bf", "0", "-g", &group, "-b:v", &bits, "-maxrate", &bits, "-bufsize", &bits,
+            ],
+        )
+    }
+
+    fn coded(&self, kind: &str, filter: &str, options: &[&str]) -> eyre::Result<PathBuf> {
         fs::create_dir_all(&self.folder)?;
         let stem = self
             .source
             .file_stem()
             .unwrap_or_default()
             .to_string_lossy();
-        let mut filter = format!("scale=-2:{height}");
-        let mut name = format!("{stem}-{height}p-{}", self.frames);
-        if let Some(rate) = rate {
-            filter.push_str(&format!(",fps={rate}"));
-            name.push_str(&format!("-{rate}fps"));
-        }
-        let path = self.folder.join(name + ".mp4");
+        let path = self
+            .folder
+            .join(format!("{stem}-{kind}-{}.mp4", self.frames));
         if path.is_file() {
             return Ok(path);
         }
@@ -185,10 +205,9 @@ impl Clips {
         let status = Command::new("ffmpeg")
             .args(["-v", "error", "-y", "-i"])
             .arg(&self.source)
-            .args(["-an", "-vf", &filter, "-pix_fmt", "yuv420p"])
-            .args([
-                "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-g", "24",
-            ])
+            .args(["-an", "-vf", filter, "-pix_fmt", "yuv420p"])
+            .args(["-c:v", "libx264", "-preset", "veryfast"])
+            .args(options)
             .args(["-frames:v", &self.frames.to_string()])
             .arg(&path)
             .status()

@@ -52,15 +52,6 @@ pub struct ChunkTimes {
     pub capture_ns: i64,
 }
 
-/// A picture, and when the piece in which it began came in.
-#[derive(Debug)]
-pub struct ChunkPicture {
-    /// The picture; its times grow from 0.
-    pub picture: Picture,
-    /// Wall clock, nanoseconds since 1970.
-    pub capture_ns: i64,
-}
-
 /// What was lost so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChunkCounts {
@@ -178,7 +169,7 @@ impl ChunkDecoder {
     /// The next picture in presentation order; `None` where another piece is needed, or after the
     /// end.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Option<ChunkPicture> {
+    pub fn next(&mut self) -> Option<Picture> {
         loop {
             if let Some(picture) = self.receive() {
                 return Some(picture);
@@ -220,7 +211,7 @@ impl ChunkDecoder {
     }
 
     /// A picture that the decoder has ready.
-    fn receive(&mut self) -> Option<ChunkPicture> {
+    fn receive(&mut self) -> Option<Picture> {
         loop {
             let active = self.active.as_mut()?;
             let mut frame = Video::empty();
@@ -369,7 +360,7 @@ impl ChunkDecoder {
     }
 
     /// Brings a decoded frame into the form in which frames travel.
-    fn picture(&mut self, frame: Video) -> Result<ChunkPicture, String> {
+    fn picture(&mut self, frame: Video) -> Result<Picture, String> {
         let number = frame.pts();
         let (key, broken) = (
             frame.is_key(),
@@ -406,11 +397,7 @@ impl ChunkDecoder {
             }
         }
         let pts_ns = self.timeline.next(pts);
-        let picture = Picture::new(frame, encoding, key, pts_ns);
-        Ok(ChunkPicture {
-            picture,
-            capture_ns,
-        })
+        Ok(Picture::new(frame, encoding, key, pts_ns, capture_ns))
     }
 }
 

@@ -4,6 +4,7 @@
 //! pure parts (palette, labels, overlay) draw on a packed yuv420p buffer, the layout in which
 //! frames travel between nodes.
 
+mod arrivals;
 mod chunk_decoder;
 mod codec_context;
 mod contact_sheet;
@@ -26,7 +27,7 @@ mod timeline;
 mod url;
 mod writer;
 
-pub use chunk_decoder::{ChunkCounts, ChunkDecoder, ChunkOptions, ChunkPicture, ChunkTimes};
+pub use chunk_decoder::{ChunkCounts, ChunkDecoder, ChunkOptions, ChunkTimes};
 pub use contact_sheet::contact_sheet;
 pub use damage::Damage;
 pub use error::VideoError;

@@ -18,6 +18,7 @@ pub struct Picture {
     frame: Arc<Video>,
     info: ImageInfo,
     pts_ns: i64,
+    capture_ns: i64,
 }
 
 /// How a frame's pixels travel, or `None` where they must be converted first. Luma travels in the
@@ -45,13 +46,20 @@ pub(crate) fn plane_sizes(encoding: PixelEncoding, width: u32, height: u32) -> V
 
 impl Picture {
     /// A picture of a frame in yuv420p or nv12.
-    pub(crate) fn new(frame: Video, encoding: PixelEncoding, keyframe: bool, pts_ns: i64) -> Self {
+    pub(crate) fn new(
+        frame: Video,
+        encoding: PixelEncoding,
+        keyframe: bool,
+        pts_ns: i64,
+        capture_ns: i64,
+    ) -> Self {
         let mut info = ImageInfo::new(frame.width(), frame.height(), encoding);
         info.keyframe = keyframe;
         Self {
             frame: Arc::new(frame),
             info,
             pts_ns,
+            capture_ns,
         }
     }
 
@@ -65,6 +73,12 @@ impl Picture {
     #[must_use]
     pub fn pts_ns(&self) -> i64 {
         self.pts_ns
+    }
+
+    /// Wall clock when its bytes came in, nanoseconds since 1970.
+    #[must_use]
+    pub fn capture_ns(&self) -> i64 {
+        self.capture_ns
     }
 
     pub(crate) fn frame(&self) -> &Video {
@@ -133,6 +147,7 @@ impl fmt::Debug for Picture {
         f.debug_struct("Picture")
             .field("info", &self.info)
             .field("pts_ns", &self.pts_ns)
+            .field("capture_ns", &self.capture_ns)
             .finish_non_exhaustive()
     }
 }

@@ -12,10 +12,11 @@ use ffmpeg_next::format::Pixel;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::frame::Video;
 use ffmpeg_next::{Dictionary, Error, Packet, Rational, decoder};
-use tracklens_schemas::PixelEncoding;
+use tracklens_schemas::{PixelEncoding, wall_clock_ns};
 
 mod open;
 
+use crate::arrivals::Arrivals;
 use crate::hardware::{self, Hwaccel};
 use crate::picture::encoding_of;
 use crate::scaler::Scaler;
@@ -101,6 +102,7 @@ pub struct Reader {
     /// The container's own count, where it has one.
     counted_frames: Option<u64>,
     timeline: Timeline,
+    arrivals: Arrivals,
     scaler: Scaler,
     damage: Damage,
     watch: Watch,
@@ -184,6 +186,7 @@ impl Reader {
                 if packet.size() == 0 {
                     return Ok(());
                 }
+                self.arrivals.packet(packet.pts(), wall_clock_ns());
                 match self.decoder.send_packet(&packet) {
                     Ok(()) => Ok(()),
                     Err(error) => {
@@ -272,6 +275,7 @@ impl Reader {
                 .frame(|| format!("frame {number} has decoding errors"));
         }
         let pts_ns = self.timeline.next(frame.timestamp());
+        let capture_ns = self.arrivals.picture(frame.pts());
         let keyframe = frame.is_key();
         let frame = match hardware::to_memory(frame) {
             Ok(frame) => frame,
@@ -290,7 +294,9 @@ impl Reader {
                 PixelEncoding::Yuv420p,
             ),
         };
-        Ok(Some(Picture::new(frame, encoding, keyframe, pts_ns)))
+        Ok(Some(Picture::new(
+            frame, encoding, keyframe, pts_ns, capture_ns,
+        )))
     }
 
     fn error_in_a_row(&mut self, error: &Error) -> Result<(), VideoError> {

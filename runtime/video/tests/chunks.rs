@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use proptest::prelude::*;
 use support::{ffmpeg, pixels, read};
 use tracklens_schemas::Codec;
-use tracklens_video::{ChunkDecoder, ChunkOptions, ChunkPicture, ChunkTimes};
+use tracklens_video::{ChunkDecoder, ChunkOptions, ChunkTimes, Picture};
 
 /// Frames of a made-up stream, and the frames from one keyframe to the next.
 const FRAMES: usize = 24;
@@ -104,7 +104,7 @@ fn decoder(threads: usize) -> ChunkDecoder {
     .unwrap()
 }
 
-fn drain(decoder: &mut ChunkDecoder, out: &mut Vec<ChunkPicture>) {
+fn drain(decoder: &mut ChunkDecoder, out: &mut Vec<Picture>) {
     out.extend(std::iter::from_fn(|| decoder.next()));
 }
 
@@ -124,12 +124,9 @@ fn decode<'a>(
     }
     decoder.end();
     drain(&mut decoder, &mut out);
-    let times: Vec<i64> = out.iter().map(|each| each.picture.pts_ns()).collect();
+    let times: Vec<i64> = out.iter().map(|each| each.pts_ns()).collect();
     assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
-    (
-        out.iter().map(|each| pixels(&each.picture)).collect(),
-        decoder,
-    )
+    (out.iter().map(|each| pixels(each)).collect(), decoder)
 }
 
 #[test]
@@ -164,12 +161,12 @@ fn times_are_those_of_the_pieces_in_the_order_in_which_frames_are_shown() {
         }
         decoder.end();
         drain(&mut decoder, &mut out);
-        let times: Vec<i64> = out.iter().map(|each| each.picture.pts_ns()).collect();
+        let times: Vec<i64> = out.iter().map(|each| each.pts_ns()).collect();
         let expected: Vec<i64> = (0..FRAMES as i64)
             .map(|number| number * 40_000_000)
             .collect();
         assert_eq!(times, expected);
-        let mut captured: Vec<i64> = out.iter().map(|each| each.capture_ns).collect();
+        let mut captured: Vec<i64> = out.iter().map(|each| each.capture_ns()).collect();
         captured.sort_unstable();
         let expected: Vec<i64> = (0..FRAMES as i64).map(|number| 1000 + number).collect();
         assert_eq!(captured, expected);
@@ -218,7 +215,7 @@ fn after_a_loss_decoding_goes_on_at_the_next_keyframe() {
             decoder.take_damage().as_deref(),
             Some("chunk 10 is missing")
         );
-        let frames: Vec<Vec<u8>> = out.iter().map(|each| pixels(&each.picture)).collect();
+        let frames: Vec<Vec<u8>> = out.iter().map(|each| pixels(each)).collect();
         assert!(frames[..GROUP - 2] == stream.frames[..GROUP - 2]);
         assert!(frames.len() >= 2 * GROUP - 2);
         assert!(frames[frames.len() - GROUP..] == stream.frames[2 * GROUP..]);
@@ -238,7 +235,7 @@ fn resolution_and_codec_may_change_on_the_way() {
     }
     decoder.end();
     drain(&mut decoder, &mut out);
-    let frames: Vec<Vec<u8>> = out.iter().map(|each| pixels(&each.picture)).collect();
+    let frames: Vec<Vec<u8>> = out.iter().map(|each| pixels(each)).collect();
     let expected: Vec<&Vec<u8>> = [h264(), &larger, hevc(), h264()]
         .iter()
         .flat_map(|stream| &stream.frames)

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::{clips, ffmpeg, ffprobe, frame_count, open, pixels, read, write};
-use tracklens_schemas::PixelEncoding;
-use tracklens_video::{Reader, ReaderOptions, StopHandle, VideoError};
+use tracklens_schemas::{PixelEncoding, wall_clock_ns};
+use tracklens_video::{Picture, Reader, ReaderOptions, StopHandle, VideoError};
 
 #[test]
 fn real_clips_give_exactly_the_frames_that_ffprobe_counts() {
@@ -111,6 +111,20 @@ fn every_container_gives_the_same_frames_at_the_same_times() {
             assert!(pixels(ours) == pixels(theirs), "{name} frame {number}");
         }
     }
+}
+
+#[test]
+fn capture_is_when_a_picture_came_in_whatever_is_shown_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = with_b_frames(folder.path());
+    let before = wall_clock_ns();
+    let (pictures, _) = read(&clip);
+    let captured: Vec<i64> = pictures.iter().map(Picture::capture_ns).collect();
+    let mut sorted = captured.clone();
+    sorted.sort_unstable();
+    assert!(before <= sorted[0] && sorted[59] <= wall_clock_ns());
+    // In the file a picture lies before the B-frames that are shown before it.
+    assert!(captured != sorted, "{captured:?}");
 }
 
 #[test]

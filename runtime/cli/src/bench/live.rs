@@ -1,12 +1,15 @@
-//! One live camera: how long it takes from the capture of a frame to its row in the file.
+//! One live camera: how long it takes from a frame's last byte off the network to its row in the file,
+//! decoding included.
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
 use std::fs;
+use std::net::TcpListener;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use eyre::OptionExt;
+use eyre::{OptionExt, WrapErr};
 use serde::Serialize;
 
 use super::case::{METRICS_PORT, frames_of, play};
@@ -58,7 +61,7 @@ impl Display for Live {
 }
 
 impl Live {
-    /// Plays a clip in real time through graphs/live.yml, with a tracker that costs little: what is
+    /// Sends a clip in real time through graphs/live.yml, with a tracker that costs little: what is
     /// measured is the way.
     pub(super) fn measure(
         clip: &Path,
@@ -70,15 +73,15 @@ impl Live {
         let folder = folder.join("live");
         fs::create_dir_all(&folder)?;
         let loops = arguments.frames.div_ceil(frames_of(clip)?.max(1));
+        let camera = Camera::start(clip, loops)?;
         let mut graph = Graph::read("graphs/live.yml")?;
         for (name, value) in [
             ("METRICS_ENABLED", "true".to_string()),
             ("METRICS_PORT", METRICS_PORT.to_string()),
             (
                 "SOURCES",
-                format!("[{{id: camera, url: '{}'}}]", clip.display()),
+                format!("[{{id: camera, url: '{}'}}]", camera.url),
             ),
-            ("SOURCE_LOOP", loops.to_string()),
             ("TARGET_FPS", rate.to_string()),
             ("PROCESSING_RESOLUTION", arguments.height.to_string()),
             ("DETECTOR", "motion".to_string()),
@@ -124,5 +127,37 @@ impl Live {
             tracker_ms: tracker.map_or(0.0, |stage| 1000.0 * stage.mean),
             stolen_percent,
         })
+    }
+}
+
+/// FFmpeg as a camera: sends a clip in real time to the first that connects, and ends.
+struct Camera {
+    child: Child,
+    url: String,
+}
+
+impl Camera {
+    fn start(clip: &Path, rounds: u64) -> eyre::Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let url = format!("tcp://127.0.0.1:{port}");
+        let child = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-re"])
+            .args(["-stream_loop", &rounds.saturating_sub(1).to_string()])
+            .arg("-i")
+            .arg(clip)
+            .args(["-c", "copy", "-flush_packets", "1", "-f", "nut"])
+            .arg(format!("{url}?listen=1&tcp_nodelay=1"))
+            .stdout(Stdio::null())
+            .spawn()
+            .wrap_err("cannot run ffmpeg: type `make setup`")?;
+        Ok(Self { child, url })
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        // One that has ended cannot be killed, only waited for.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
     }
 }

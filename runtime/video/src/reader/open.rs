@@ -5,8 +5,8 @@ use std::io::Read;
 use ffmpeg_next::{codec, format, media};
 
 use super::{
-    CodecContext, Dictionary, Error, Input, Phase, Rational, Reader, ReaderOptions, Scaler,
-    Timeline, VideoInfo, Watch, decoder,
+    Arrivals, CodecContext, Dictionary, Error, Input, Phase, Rational, Reader, ReaderOptions,
+    Scaler, Timeline, VideoInfo, Watch, decoder,
 };
 use crate::{Damage, VideoError, codec_context, ffmpeg, url};
 
@@ -68,6 +68,7 @@ pub(super) fn open(address: &str, options: ReaderOptions) -> Result<Reader, Vide
         info,
         counted_frames,
         timeline,
+        arrivals: Arrivals::default(),
         scaler: Scaler::default(),
         damage: Damage::default(),
         watch,
