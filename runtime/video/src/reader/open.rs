@@ -101,14 +101,19 @@ fn check_file(path: &str, shown: &str) -> Result<(), VideoError> {
 }
 
 /// RTSP over TCP: over UDP, lost packets are lost pictures. The time-outs of the protocols stand
-/// behind the interrupt callback, which some of them ask too rarely.
+/// behind the interrupt callback, which some of them ask too rarely. The first second of frames is not
+/// held back to find their rate: the stream says it, or their times do.
 fn network_options(address: &str, options: &ReaderOptions) -> Dictionary<'static> {
     let mut dictionary = Dictionary::new();
+    if url::local_path(address).is_some() {
+        return dictionary;
+    }
+    dictionary.set("fpsprobesize", "0");
     let microseconds = (2 * options.timeout).as_micros().to_string();
     if address.starts_with("rtsp:") || address.starts_with("rtsps:") {
         dictionary.set("rtsp_transport", "tcp");
         dictionary.set("timeout", &microseconds);
-    } else if url::local_path(address).is_none() {
+    } else {
         dictionary.set("rw_timeout", &microseconds);
     }
     dictionary
