@@ -1,7 +1,8 @@
 //! Frames at the processing resolution, plane by plane.
 
-use fast_image_resize::images::{Image as Target, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x2, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions};
 use tracklens_schemas::{Image, ImageInfo, PixelEncoding};
 
 /// A frame that cannot be resized: its planes do not have the size its description says.
@@ -26,9 +27,6 @@ pub fn target_size(info: &ImageInfo, processing_height: u32) -> (u32, u32) {
         even(f64::from(processing_height)),
     )
 }
-
-/// One plane's size before and after, and its pixels.
-type PlaneShape = ((u32, u32), (u32, u32), PixelType);
 
 /// Resizes frames; keeps its working memory.
 #[derive(Debug, Default)]
@@ -57,35 +55,42 @@ impl Resizer {
             return Err(error("the target's length or encoding differs".into()));
         }
         let half = |(w, h): (u32, u32)| (w.div_ceil(2), h.div_ceil(2));
-        let size = (to.width, to.height);
-        let shapes: &[PlaneShape] = match to.encoding {
-            PixelEncoding::Yuv420p => &[
-                (from, size, PixelType::U8),
-                (half(from), half(size), PixelType::U8),
-                (half(from), half(size), PixelType::U8),
-            ],
-            PixelEncoding::Nv12 => &[
-                (from, size, PixelType::U8),
-                (half(from), half(size), PixelType::U8x2),
-            ],
-            PixelEncoding::Rgb8 | PixelEncoding::Bgr8 => &[(from, size, PixelType::U8x3)],
-        };
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        let whole = (from, (to.width, to.height));
+        let chroma = (half(whole.0), half(whole.1));
         let mut rest = out;
-        for (plane, (source, target, pixel)) in image.planes().into_iter().zip(shapes) {
-            let bytes = target.0 as usize * target.1 as usize * pixel.size();
-            let (now, later) = rest.split_at_mut(bytes);
-            rest = later;
-            let source = ImageRef::new(source.0, source.1, plane, *pixel)
-                .map_err(|reason| error(reason.to_string()))?;
-            let mut target = Target::from_slice_u8(target.0, target.1, now, *pixel)
-                .map_err(|reason| error(reason.to_string()))?;
-            self.inner
-                .resize(&source, &mut target, &options)
-                .map_err(|reason| error(reason.to_string()))?;
+        for (number, source) in image.planes().into_iter().enumerate() {
+            let resize = match (to.encoding, number) {
+                (PixelEncoding::Yuv420p, _) | (PixelEncoding::Nv12, 0) => plane::<U8>,
+                (PixelEncoding::Nv12, _) => plane::<U8x2>,
+                (PixelEncoding::Rgb8 | PixelEncoding::Bgr8, _) => plane::<U8x3>,
+            };
+            let sizes = if number == 0 { whole } else { chroma };
+            rest = resize(&mut self.inner, source, sizes, rest).map_err(&error)?;
         }
         Ok(())
     }
+}
+
+/// Resizes one plane into the beginning of `out`, and returns what is behind it. All channels of a
+/// pixel are alike; none is an alpha channel.
+fn plane<'a, P: PixelTrait>(
+    resizer: &mut fast_image_resize::Resizer,
+    source: &[u8],
+    (from, to): ((u32, u32), (u32, u32)),
+    out: &'a mut [u8],
+) -> Result<&'a mut [u8], String> {
+    let options = ResizeOptions::new()
+        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .use_alpha(false);
+    let (target, rest) = out.split_at_mut(to.0 as usize * to.1 as usize * P::size());
+    let source = TypedImageRef::<P>::from_buffer(from.0, from.1, source)
+        .map_err(|reason| reason.to_string())?;
+    let mut target =
+        TypedImage::<P>::from_buffer(to.0, to.1, target).map_err(|reason| reason.to_string())?;
+    resizer
+        .resize_typed(&source, &mut target, &options)
+        .map_err(|reason| reason.to_string())?;
+    Ok(rest)
 }
 
 #[cfg(test)]
@@ -116,6 +121,36 @@ mod tests {
             Resizer::default().resize(&image, &to, &mut out).unwrap();
             // The convolution is in fixed point: one step of rounding is its own.
             prop_assert!(out.iter().all(|byte| byte.abs_diff(77) <= 1));
+        }
+    }
+
+    proptest! {
+        /// Chroma of nv12 is that of yuv420p side by side, whatever is in it.
+        #[test]
+        fn both_kinds_of_chroma_come_out_alike(
+            width in 1u32..80, height in 1u32..80, target in 2u32..60, seed in any::<u64>(),
+        ) {
+            let planar = ImageInfo::new(width, height, PixelEncoding::Yuv420p);
+            let packed = ImageInfo::new(width, height, PixelEncoding::Nv12);
+            let mut random = fastrand::Rng::with_seed(seed);
+            let pixels: Vec<u8> = (0..planar.byte_len()).map(|_| random.u8(..)).collect();
+            let interleave = |pixels: &[u8], info: &ImageInfo| {
+                let (luma, chroma) = pixels.split_at((info.width * info.height) as usize);
+                let (u, v) = chroma.split_at(chroma.len() / 2);
+                let pairs = u.iter().zip(v).flat_map(|(u, v)| [*u, *v]);
+                luma.iter().copied().chain(pairs).collect::<Vec<u8>>()
+            };
+            let resized = |info: ImageInfo, pixels: &[u8]| {
+                let (width, height) = target_size(&info, target);
+                let to = ImageInfo { width, height, ..info };
+                let mut out = vec![0; to.byte_len()];
+                let image = Image::new(info, pixels).unwrap();
+                Resizer::default().resize(&image, &to, &mut out).unwrap();
+                (out, to)
+            };
+            let (expected, to) = resized(planar, &pixels);
+            let (found, _) = resized(packed, &interleave(&pixels, &planar));
+            prop_assert_eq!(found, interleave(&expected, &to));
         }
     }
 
