@@ -126,7 +126,7 @@ fn decode<'a>(
     drain(&mut decoder, &mut out);
     let times: Vec<i64> = out.iter().map(|each| each.pts_ns()).collect();
     assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
-    (out.iter().map(|each| pixels(each)).collect(), decoder)
+    (out.iter().map(pixels).collect(), decoder)
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn after_a_loss_decoding_goes_on_at_the_next_keyframe() {
             decoder.take_damage().as_deref(),
             Some("chunk 10 is missing")
         );
-        let frames: Vec<Vec<u8>> = out.iter().map(|each| pixels(each)).collect();
+        let frames: Vec<Vec<u8>> = out.iter().map(pixels).collect();
         assert!(frames[..GROUP - 2] == stream.frames[..GROUP - 2]);
         assert!(frames.len() >= 2 * GROUP - 2);
         assert!(frames[frames.len() - GROUP..] == stream.frames[2 * GROUP..]);
@@ -235,7 +235,7 @@ fn resolution_and_codec_may_change_on_the_way() {
     }
     decoder.end();
     drain(&mut decoder, &mut out);
-    let frames: Vec<Vec<u8>> = out.iter().map(|each| pixels(each)).collect();
+    let frames: Vec<Vec<u8>> = out.iter().map(pixels).collect();
     let expected: Vec<&Vec<u8>> = [h264(), &larger, hevc(), h264()]
         .iter()
         .flat_map(|stream| &stream.frames)

@@ -82,6 +82,7 @@ impl Live {
                 "SOURCES",
                 format!("[{{id: camera, url: '{}'}}]", camera.url),
             ),
+            ("SOURCE_RECONNECT", "false".to_string()),
             ("TARGET_FPS", rate.to_string()),
             ("PROCESSING_RESOLUTION", arguments.height.to_string()),
             ("DETECTOR", "motion".to_string()),
