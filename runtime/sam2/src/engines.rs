@@ -55,6 +55,15 @@ pub struct Features {
 #[derive(Debug)]
 pub struct Conditioned(Vec<(Range<usize>, DynValue)>);
 
+/// A part of the objects of a tensor.
+struct Share<'v> {
+    value: &'v DynValue,
+    /// Objects that it holds.
+    of: usize,
+    /// Those that are meant.
+    part: Range<usize>,
+}
+
 impl Engines {
     /// Opens the four modules and compares their tensors with the description.
     ///
@@ -143,6 +152,20 @@ impl Conditioned {
         Self(vec![(0..objects, value)])
     }
 
+    /// All objects in about `lanes` parts, and where each lies.
+    fn shares(&self, lanes: usize) -> Vec<(Range<usize>, Option<Share<'_>>)> {
+        let lanes = lanes / self.0.len().max(1);
+        let shares = self.0.iter().flat_map(|(all, value)| {
+            let parts = parts(all.len(), lanes).into_iter();
+            parts.map(move |part| {
+                let of = all.len();
+                let place = all.start + part.start..all.start + part.end;
+                (place, Some(Share { value, of, part }))
+            })
+        });
+        shares.collect()
+    }
+
     /// The numbers of all objects.
     ///
     /// # Errors
@@ -203,7 +226,10 @@ impl Modules for Engines {
         let name = engine.name;
         let [channels, height, width] = self.geometry.embedding;
         let memory_channels = self.geometry.memory_channels;
-        let parts = parts(batch.objects, engine.sessions.len());
+        // The next frame's encoding has a core already; and what a frame has to do with those that are
+        // remembered is found anew for each part.
+        let others = usize::from(self.image_encoder.is_busy());
+        let parts = parts(batch.objects, engine.sessions.len() - others);
         let work = parts.into_iter().zip(engine.lanes());
         let work = work.map(|(part, mut session)| {
             move || {
@@ -267,16 +293,16 @@ impl Modules for Engines {
             Look::NoMemory => Some(&frame.without_memory),
             Look::Plain => Some(&frame.embedding),
         };
-        let conditioned = match look {
-            Look::Conditioned(Conditioned(parts)) => Some(parts),
-            _ => None,
-        };
-        let parts = match conditioned {
-            Some(parts) => parts.iter().map(|(part, _)| part.clone()).collect(),
-            None => parts(prompts.objects, engine.sessions.len()),
+        let lanes = engine.sessions.len();
+        let parts: Vec<(Range<usize>, Option<Share<'_>>)> = match look {
+            Look::Conditioned(conditioned) => conditioned.shares(lanes),
+            _ => parts(prompts.objects, lanes)
+                .into_iter()
+                .map(|part| (part, None))
+                .collect(),
         };
         if let Some(value) = alike {
-            let most = parts.iter().map(Range::len).max().unwrap_or(0);
+            let most = parts.iter().map(|(part, _)| part.len()).max().unwrap_or(0);
             repeat(name, value, most, &mut self.repeated)?;
         }
         let (repeated, geometry) = (&self.repeated, self.geometry);
@@ -286,23 +312,25 @@ impl Modules for Engines {
         let mut places = out.places(prompts.objects, &geometry);
         let outs: Vec<[&mut [f32]; 4]> = parts
             .iter()
-            .map(|part| {
+            .map(|(part, _)| {
                 places
                     .each_mut()
                     .map(|(len, rest)| cut(rest, part.len() * *len))
             })
             .collect();
         let work = parts.into_iter().zip(engine.lanes()).zip(outs);
-        let work = work.enumerate().map(|(at, ((part, mut session), out))| {
+        let work = work.map(|(((part, share), mut session), out)| {
             move || {
                 let objects = part.len();
-                let embedding = match conditioned {
-                    Some(parts) => (&parts[at].1).into(),
-                    None => {
-                        let len = objects * channels * height * width;
-                        let shape = [objects, channels, height, width];
-                        view(name, objects, shape, &repeated[..len])?
+                let shape = [objects, channels, height, width];
+                let len = channels * height * width;
+                let embedding = match share {
+                    Some(Share { value, of, part }) if part == (0..of) => value.into(),
+                    Some(Share { value, of, part }) => {
+                        let all = numbers(name, of, value)?;
+                        view(name, objects, shape, &all[part.start * len..part.end * len])?
                     }
+                    None => view(name, objects, shape, &repeated[..objects * len])?,
                 };
                 let each = |len: usize| part.start * len..part.end * len;
                 let masks = [objects, 1, mask_height, mask_width];

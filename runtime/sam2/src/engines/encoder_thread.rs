@@ -1,6 +1,6 @@
 //! The image encoder, with a thread of its own for frames that are known to come.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -77,6 +77,11 @@ impl EncoderThread {
     /// Encodes a frame on the caller's thread.
     pub(super) fn encode(&self, pixels: &[f32]) -> Result<Features, InferenceError> {
         lock(&self.encoder).encode(pixels)
+    }
+
+    /// Whether a frame is being encoded right now.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self.encoder.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     /// Has a frame encoded meanwhile.
