@@ -180,7 +180,7 @@ impl Clips {
         let bits = (pixels * u64::from(rate) / BITS_PER_PIXEL.1 * BITS_PER_PIXEL.0).to_string();
         let group = rate.to_string();
         self.coded(
-            &format!("{height}p-{rate}fps"),
+            &format!("{height}p-{rate}fps-camera"),
             &format!("scale=-2:{height},fps={rate}"),
             &[
                 "-bf", "0", "-g", &group, "-b:v", &bits, "-maxrate", &bits, "-bufsize", &bits,

@@ -229,7 +229,7 @@ impl Modules for Engines {
         // The next frame's encoding has a core already; and what a frame has to do with those that are
         // remembered is found anew for each part.
         let others = usize::from(self.image_encoder.is_busy());
-        let parts = parts(batch.objects, engine.sessions.len() - others);
+        let parts = parts(batch.objects, engine.sessions.len().saturating_sub(others));
         let work = parts.into_iter().zip(engine.lanes());
         let work = work.map(|(part, mut session)| {
             move || {
@@ -328,7 +328,9 @@ impl Modules for Engines {
                     Some(Share { value, of, part }) if part == (0..of) => value.into(),
                     Some(Share { value, of, part }) => {
                         let all = numbers(name, of, value)?;
-                        view(name, objects, shape, &all[part.start * len..part.end * len])?
+                        let own = all.get(part.start * len..part.end * len);
+                        let short = || failed(name, of, "too few numbers in conditioned".into());
+                        view(name, objects, shape, own.ok_or_else(short)?)?
                     }
                     None => view(name, objects, shape, &repeated[..objects * len])?,
                 };
