@@ -12,11 +12,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
+use tracklens_schemas::wall_clock_ns;
 use tracklens_tests::{Broker, Coded, Graph, RtspServer, Run, Sender, clip, ffmpeg, free_port};
 
 const NODES: [&str; 5] = ["ingest", "decoder", "buffer", "iou-tracker", "publisher"];
@@ -141,13 +142,12 @@ fn publish(url: &str, name: &str, coded: &Coded) {
         channel
     });
     for picture in paced(coded) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_nanos();
         let mut headers = FieldTable::default();
         headers.insert("stream_id".into(), AMQPValue::LongString(name.into()));
-        headers.insert("timestamp_ns".into(), AMQPValue::LongLongInt(now as i64));
+        headers.insert(
+            "timestamp_ns".into(),
+            AMQPValue::LongLongInt(wall_clock_ns()),
+        );
         let properties = BasicProperties::default().with_headers(headers);
         let options = BasicPublishOptions::default();
         let sent = channel.basic_publish("".into(), QUEUE.into(), options, picture, properties);

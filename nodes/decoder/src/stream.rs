@@ -300,11 +300,12 @@ impl<W: Fn()> Player<W> {
             };
             frames += 1;
             let pts_ns = self.clock.stamp(picture.pts_ns());
-            let mut capture_ns = picture.capture_ns();
-            if real_time {
+            let capture_ns = if real_time {
                 self.wait_for(pts_ns)?;
-                capture_ns = wall_clock_ns();
-            }
+                wall_clock_ns()
+            } else {
+                picture.capture_ns()
+            };
             self.send(StreamItem::Frame {
                 picture,
                 pts_ns,

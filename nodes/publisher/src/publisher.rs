@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tracklens_schemas::{
     Crop, Epoch, FrameId, Header, Identification, Image, StreamEventKind, StreamId, Track,
-    TracksInfo,
+    TracksInfo, wall_clock_ns,
 };
 
 use crate::amqp::{Amqp, AmqpOptions};
@@ -219,10 +219,9 @@ impl Publisher {
 
     /// Time since the capture of a live frame.
     fn latency(&self, header: &Header) -> Option<Duration> {
-        let captured = u64::try_from(header.capture_ns).ok();
-        let captured = captured.filter(|ns| *ns > 0 && self.live)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-        now.checked_sub(Duration::from_nanos(captured))
+        let known = self.live && header.capture_ns > 0;
+        let passed = known.then(|| wall_clock_ns().saturating_sub(header.capture_ns))?;
+        u64::try_from(passed).ok().map(Duration::from_nanos)
     }
 
     /// A frame; the pixels are copied where they are needed longer.

@@ -5,13 +5,14 @@ use std::env;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use dora_node_api::{DoraArray, DoraNode, Event, EventStream, Metadata, StopCause, TryRecvError};
 use dora_record_node::{Gaps, Loss, Receipts, Recording, Topic, Topics, absolute_paths};
 use eyre::{OptionExt, WrapErr, eyre};
 use tracklens_node::{Wiring, header_of, send_credit};
 use tracklens_recording::event;
+use tracklens_schemas::wall_clock_ns;
 
 /// How often senders that have fallen silent are looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -79,10 +80,7 @@ fn receipts(wiring: &mut Wiring, topics: &Topics) -> eyre::Result<Receipts> {
 
 /// Nanoseconds since 1970; a clock before that is at its beginning.
 fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-    })
+    u64::try_from(wall_clock_ns()).unwrap_or_default()
 }
 
 struct Recorder {

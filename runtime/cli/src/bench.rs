@@ -26,8 +26,8 @@ use live::Live;
 
 /// Where the report goes in the output folder.
 const REPORT: &str = "bench.json";
-/// Bits of a camera's stream for each pixel, as a fraction: 4.6 Mbit/s for 1280x720 at 25 frames a second.
-const BITS_PER_PIXEL: (u64, u64) = (1, 5);
+/// Pixels for which a camera's stream has one bit: 4.6 Mbit/s for 1280x720 at 25 frames a second.
+const PIXELS_PER_BIT: u64 = 5;
 
 /// Everything that was measured.
 #[derive(Serialize)]
@@ -174,10 +174,10 @@ impl Clips {
     }
 
     /// As a camera sends it: no picture waits for a later one, one intra picture a second, and no
-    /// second longer than its share of the bit rate.
+    /// second longer than its share of the bit rate, which is that of a picture of 16 by 9.
     fn camera(&self, height: u32, rate: u32) -> eyre::Result<PathBuf> {
         let pixels = u64::from(height) * u64::from(height) * 16 / 9;
-        let bits = (pixels * u64::from(rate) / BITS_PER_PIXEL.1 * BITS_PER_PIXEL.0).to_string();
+        let bits = (pixels * u64::from(rate) / PIXELS_PER_BIT).to_string();
         let group = rate.to_string();
         self.coded(
             &format!("{height}p-{rate}fps-camera"),

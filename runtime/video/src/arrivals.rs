@@ -23,10 +23,11 @@ impl Arrivals {
         self.packets.push_back((pts, came_ns));
     }
 
-    /// When the picture of this presentation time came in. One without a time, or with that of no
-    /// packet, came with the newest packet at the latest.
+    /// When the picture of this presentation time came in: of several packets with that time, the
+    /// newest counts, since a counter that began anew leaves those of lost pictures behind. One
+    /// without a time, or with that of no packet, came with the newest packet at the latest.
     pub(crate) fn picture(&mut self, pts: Option<i64>) -> i64 {
-        let own = pts.and_then(|_| self.packets.iter().position(|packet| packet.0 == pts));
+        let own = pts.and_then(|_| self.packets.iter().rposition(|packet| packet.0 == pts));
         let own = own.and_then(|index| self.packets.remove(index));
         own.or(self.packets.back().copied())
             .map_or(0, |(_, came_ns)| came_ns)
@@ -46,6 +47,14 @@ mod tests {
         arrivals.packet(None, 140);
         assert_eq!(arrivals.picture(None), 140);
         assert_eq!(arrivals.picture(Some(3)), 140);
+    }
+
+    #[test]
+    fn a_lost_picture_gives_its_time_to_no_later_one() {
+        let mut arrivals = Arrivals::default();
+        arrivals.packet(Some(7), 100);
+        arrivals.packet(Some(7), 900);
+        assert_eq!(arrivals.picture(Some(7)), 900);
     }
 
     proptest! {

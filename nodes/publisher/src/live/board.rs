@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use tracklens_schemas::{Epoch, FrameIndex, Header, Identification, StreamId, Track, TracksInfo};
+use tracklens_schemas::{
+    Epoch, FrameIndex, Header, Identification, StreamId, Track, TracksInfo, wall_clock_ns,
+};
 
 use crate::SourceInfo;
 
@@ -315,10 +317,8 @@ impl Stream {
         self.line.frame = at.1.0;
         self.line.frames += 1;
         self.line.time_ms = pts_ms + self.offset_ms;
-        let wall = std::time::SystemTime::UNIX_EPOCH.elapsed();
-        let wall_ms = wall.map_or(0, |wall| wall.as_millis() as i64);
         self.line.latency_ms = (header.capture_ns > 0)
-            .then(|| wall_ms - header.capture_ns / 1_000_000)
+            .then(|| wall_clock_ns().saturating_sub(header.capture_ns) / 1_000_000)
             .filter(|ms| (0..600_000).contains(ms));
         self.recent.push_back(now);
         let old = |at: &Instant| now.duration_since(*at) > RATE_WINDOW;
