@@ -95,14 +95,17 @@ class Tracker:
         return session.run(None, {key: value for key, value in feeds.items() if key in known})
 
     def preprocess(self, planes: np.ndarray) -> np.ndarray:
-        """Resizes the planes (antialiased), and makes colours of them when they are small."""
+        """Resizes the planes (antialiased; in floats, where Pillow is faster than in bytes and does not
+        round between the axes), and makes colours of them when they are small."""
         height, width = planes.shape[0] * 2 // 3, planes.shape[1]
         chroma = planes[height:].reshape(2, height // 2, width // 2)
         small = [
-            np.asarray(Image.fromarray(plane).resize(self.input, Image.Resampling.BILINEAR))
+            np.asarray(
+                Image.fromarray(plane).convert("F").resize(self.input, Image.Resampling.BILINEAR)
+            )
             for plane in (planes[:height], *chroma)
         ]
-        yuv = np.stack(small, axis=-1).astype(np.float32) - YUV_BLACK
+        yuv = np.stack(small, axis=-1) - YUV_BLACK
         rgb = np.clip(cv2.transform(yuv, YUV_TO_RGB), 0.0, 255.0)
         tensor = rgb * self.scale + self.shift
         return np.ascontiguousarray(tensor.transpose(2, 0, 1))[None]

@@ -188,7 +188,7 @@ def main():
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--weights", default="average", choices=["average", "net"], help="moving average or last")
-    parser.add_argument("--version", default="3")
+    parser.add_argument("--version", default="4")
     parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--stride", type=int, default=4)
     parser.add_argument("--conditioning", type=int, default=2)

@@ -1,0 +1,182 @@
+"""Makes the convolutions of an exported folder int8 where that is faster and costs nothing, and says how near it stays.
+
+python quantize.py --model FLOAT --data TRACKLENS_DATA --out FOLDER
+
+Weights have 7 bits, for each output channel its own scale: so sums of products fit where a CPU without VNNI adds them in 16 bits,
+and every x86 CPU computes the same. Inputs and outputs of the modules stay f32, and so do what remembers (memory_attention,
+memory_encoder), the backbone, whose SiLUs and depthwise layers gain nothing, and the decoder's last layers at stride 4.
+"""
+import argparse
+import glob
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+
+import cv2
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from evaluate import Model, Track, region
+
+# by the names of their weights: the image encoder's heads; all of the decoder's convolutions but these
+HEADS = {"high0.0.conv", "high0.1", "high1", "key8", "down"}
+FLOAT = {"to4", "mask4", "out"}
+# sums after it stay f32: what prompts add has another range on each frame
+SUMS_FLOAT = {"in16"}
+PERCENTILE = 99.99
+SAMPLES = 320
+
+
+class Recorder:
+    """An ONNX Runtime session that keeps what it is fed."""
+
+    def __init__(self, session, feeds):
+        self.session, self.feeds = session, feeds
+
+    def get_inputs(self):
+        return self.session.get_inputs()
+
+    def run(self, outputs, feed):
+        self.feeds.append(feed)
+        return self.session.run(outputs, feed)
+
+
+class Feeds(CalibrationDataReader):
+    def __init__(self, feeds):
+        self.left = iter(feeds)
+
+    def get_next(self):
+        return next(self.left, None)
+
+
+def clips(data, rng):
+    """Short sequences of frames, RGB: pieces of the clips, and pans over every fifth picture of the pool."""
+    for path in sorted(glob.glob(f"{data}/clips/*.mp4")):
+        video = cv2.VideoCapture(path)
+        count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+        for start in range(0, count, count // 3 + 1):
+            video.set(cv2.CAP_PROP_POS_FRAMES, start)
+            yield [cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for there, frame in (video.read() for _ in range(12)) if there]
+    for path in sorted(glob.glob(f"{data}/train/pool/*"))[::5]:
+        picture = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
+        height, width = (int(n * rng.uniform(0.75, 1)) for n in picture.shape[:2])
+        y, x = (rng.integers(0, n - m + 1) for n, m in zip(picture.shape, (height, width)))
+        frames = []
+        for _ in range(3):
+            frames.append(picture[y : y + height, x : x + width].copy())
+            y, x = (int(np.clip(at + rng.integers(-s, s + 1), 0, n - m)) for at, s, n, m in zip((y, x), (6, 12), picture.shape, (height, width)))
+        yield frames
+
+
+def feeds(folder, data, seed):
+    """What image encoder and mask decoder are fed while random boxes and clicks are followed."""
+    rng = np.random.default_rng(seed)
+    model = Model(folder, 2)
+    seen = {"image_encoder": [], "mask_decoder": []}
+    for name, feed in seen.items():
+        setattr(model, name, Recorder(getattr(model, name), feed))
+    for frames in clips(data, rng):
+        for _ in range(2):
+            track, at = Track(model), rng.uniform(0.1, 0.9, 2) * (model.width, model.height)
+            half = rng.uniform(0.03, 0.25, 2) * (model.width, model.height)
+            box = [(*np.clip(at + side * half, 0, (model.width, model.height)), label) for side, label in ((-1, 2), (1, 3))]
+            track.prompt(0, frames[0], points=box if rng.random() < 0.5 else [(*at, 1)])
+            for k, frame in enumerate(frames[1:], 1):
+                track.track(k, frame)
+    pick = lambda feed: [feed[i] for i in sorted(rng.choice(len(feed), min(SAMPLES, len(feed)), replace=False))]
+    return {name: pick(feed) for name, feed in seen.items()}
+
+
+def layer(node):
+    return node.input[1].removesuffix(".weight") if node.op_type == "Conv" else None
+
+
+def chosen(graph, module):
+    """The nodes that work in int8: convolutions, and what is done with their results until that goes several ways."""
+    takers = lambda tensor: [node for node in graph.node if tensor in node.input]
+    convs = [n for n in graph.node if layer(n) and (layer(n) in HEADS if module == "image_encoder" else layer(n) not in FLOAT)]
+    found = {node.name for node in convs}
+    if module == "mask_decoder":
+        for node in convs:
+            while layer(node) not in SUMS_FLOAT and len(next_ := takers(node.output[0])) == 1 and next_[0].op_type in ("Relu", "Add", "Resize"):
+                node = next_[0]
+                found.add(node.name)
+    return found
+
+
+def apart(path, int8):
+    """Nodes that stay f32 take a tensor as it is, not as it was rounded for others."""
+    model = onnx.load(path)
+    maker = {tensor: node for node in model.graph.node for tensor in node.output}
+    for node in model.graph.node:
+        if node.name in int8 or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        for i, tensor in enumerate(node.input):
+            back = maker.get(tensor)
+            there = back and back.op_type == "DequantizeLinear" and maker.get(back.input[0])
+            if there and there.op_type == "QuantizeLinear" and (there.input[0] not in maker or maker[there.input[0]].name not in int8):
+                node.input[i] = there.input[0]
+    del model.metadata_props[:]
+    model.producer_name, model.producer_version = "tracklens-nano", ""
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def quantize(source, target, module, data):
+    int8 = chosen(onnx.load(source).graph, module)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/{module}.onnx"
+        quantize_static(source, path, Feeds(data), quant_format=QuantFormat.QDQ, nodes_to_quantize=sorted(int8), per_channel=True, reduce_range=True,
+                        op_types_to_quantize=["Conv", "Relu", "Add", "Resize"], activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                        calibrate_method=CalibrationMethod.Percentile, extra_options={"CalibPercentile": PERCENTILE})
+        apart(path, int8)
+        shutil.copy(path, target)
+    print(f"{module}: {len(int8)} nodes in int8, {os.path.getsize(target) / 1e6:.2f} MB", flush=True)
+
+
+def check(folder, plain, seen):
+    """On other frames than those that the ranges come from."""
+    before, after = Model(plain, 2), Model(folder, 2)
+    off, overlap = [], {True: [], False: []}
+    for feed in seen["image_encoder"]:
+        pairs = zip(before.image_encoder.run(None, feed), after.image_encoder.run(None, feed))
+        off.append([np.sqrt(np.square(a - b).mean() / np.square(a).mean()) for a, b in pairs])
+    for feed in seen["mask_decoder"]:
+        a, b = (m.mask_decoder.run(None, feed)[0][0, 0] > 0 for m in (before, after))
+        if (a | b).any():
+            overlap[bool((feed["point_labels"] >= 0).any())].append(region(a, b))
+    off, masks = np.mean(off, 0), {prompted: np.mean(all_) for prompted, all_ in overlap.items()}
+    print("image encoder, relative error of each output:", " ".join(f"{x:.3f}" for x in off))
+    print(f"mask decoder, overlap with f32 from the same input: while tracking {masks[False]:.3f}, prompted {masks[True]:.3f}")
+    assert off.max() < 0.05 and masks[False] > 0.97 and masks[True] > 0.93
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder that export.py wrote")
+    parser.add_argument("--data", required=True, help="folder with clips/ and train/pool/")
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    os.makedirs(args.out, exist_ok=True)
+    seen = feeds(args.model, args.data, 0)
+    with open(f"{args.model}/model.toml") as f:
+        toml = f.read().replace("\n[input]", 'dtype = "int8 and float32"\n\n[input]', 1)
+    for name in re.findall(r"\[modules\.(\w+)\]", toml):
+        source, target = (f"{folder}/{name}.onnx" for folder in (args.model, args.out))
+        if name in seen:
+            quantize(source, target, name, seen[name])
+        elif os.path.abspath(source) != os.path.abspath(target):
+            shutil.copy(source, target)
+        with open(target, "rb") as f:
+            digest = hashlib.sha256(f.read()).hexdigest()
+        toml = re.sub(rf'(\[modules\.{name}\]\n.*\nsha256 = )"\w+"', rf'\1"{digest}"', toml)
+    with open(f"{args.out}/model.toml", "w") as f:
+        f.write(toml)
+    check(args.out, args.model, feeds(args.model, args.data, 1))
+
+
+if __name__ == "__main__":
+    main()
