@@ -1,10 +1,11 @@
-"""Makes the convolutions of an exported folder int8 where that is faster and costs nothing, and says how near it stays.
+"""Makes an exported folder int8 where that is faster and costs nothing, and says how near it stays: the decoder's convolutions,
+those of the image encoder's heads, and the attention's sums of remembered values.
 
 python quantize.py --model FLOAT --data TRACKLENS_DATA --out FOLDER
 
-Weights have 7 bits, for each output channel its own scale: so sums of products fit where a CPU without VNNI adds them in 16 bits,
-and every x86 CPU computes the same. Inputs and outputs of the modules stay f32, and so do what remembers (memory_attention,
-memory_encoder), the backbone, whose SiLUs and depthwise layers gain nothing, and the decoder's last layers at stride 4.
+Weights have 7 bits, for each output channel or place its own scale: so sums of products fit where a CPU without VNNI adds them in
+16 bits, and every x86 CPU computes the same. Inputs and outputs of the modules stay f32, and so do likeness and softmax, the memory
+encoder, the backbone, whose SiLUs and depthwise layers gain nothing, and the decoder's last layers at stride 4.
 """
 import argparse
 import glob
@@ -17,6 +18,8 @@ import tempfile
 import cv2
 import numpy as np
 import onnx
+import onnxruntime as ort
+from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from evaluate import Model, Track, region
@@ -72,10 +75,10 @@ def clips(data, rng):
 
 
 def feeds(folder, data, seed):
-    """What image encoder and mask decoder are fed while random boxes and clicks are followed."""
+    """What the modules are fed while random boxes and clicks are followed."""
     rng = np.random.default_rng(seed)
     model = Model(folder, 2)
-    seen = {"image_encoder": [], "mask_decoder": []}
+    seen = {"image_encoder": [], "mask_decoder": [], "memory_attention": []}
     for name, feed in seen.items():
         setattr(model, name, Recorder(getattr(model, name), feed))
     for frames in clips(data, rng):
@@ -119,39 +122,94 @@ def apart(path, int8):
             there = back and back.op_type == "DequantizeLinear" and maker.get(back.input[0])
             if there and there.op_type == "QuantizeLinear" and (there.input[0] not in maker or maker[there.input[0]].name not in int8):
                 node.input[i] = there.input[0]
-    del model.metadata_props[:]
-    model.producer_name, model.producer_version = "tracklens-nano", ""
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    return model
 
 
-def quantize(source, target, module, data):
+def values_of(model, tensor, data):
+    """This tensor of the model, for each feed."""
+    probe = onnx.ModelProto.FromString(model.SerializeToString())
+    probe.graph.output.append(helper.make_empty_tensor_value_info(tensor))
+    session = ort.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    return (session.run([tensor], feed)[0] for feed in data)
+
+
+def attention(model, data):
+    """What is read of all memories, weights times values, in int8; a place's weights count from its largest."""
+    reads = [
+        (branch.g, node)
+        for choice in model.graph.node
+        for branch in choice.attribute
+        if choice.op_type == "If"
+        for node in branch.g.node
+        if node.op_type == "MatMul" and not any(node.input[1] in other.output for other in branch.g.node)
+    ]
+    (values,) = {node.input[1] for _, node in reads}
+    most = np.percentile([np.percentile(np.abs(of_one), PERCENTILE) for of_one in values_of(model, values, data)], 95)
+    constants = {
+        "int8_weight": np.float32(1 / 127), "int8_weight_zero": np.uint8(0), "int8_value": np.float32(most / 127), "int8_value_zero": np.int8(0),
+        "int8_least": np.float32(1e-12), "int8_memories_and_cells": np.int64([1, 3]), "int8_memories": np.int64([1]),
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
+    for branch, product in reads:
+        nodes = list(branch.node)
+        (total,) = (node for node in nodes if product.output[0] in node.input)
+        weights, values, read = product.input[0], product.input[1], total.output[0]
+        before = [
+            helper.make_node("ReduceMax", [weights, "int8_memories_and_cells"], ["largest"], keepdims=1),
+            helper.make_node("Max", ["largest", "int8_least"], ["unit"]),
+            helper.make_node("Div", [weights, "unit"], ["share"]),
+            helper.make_node("QuantizeLinear", ["share", "int8_weight", "int8_weight_zero"], ["share_int8"]),
+            helper.make_node("DequantizeLinear", ["share_int8", "int8_weight", "int8_weight_zero"], ["share_rounded"]),
+            helper.make_node("QuantizeLinear", [values, "int8_value", "int8_value_zero"], ["values_int8"]),
+            helper.make_node("DequantizeLinear", ["values_int8", "int8_value", "int8_value_zero"], ["values_rounded"]),
+        ]
+        after = [helper.make_node("Squeeze", ["unit", "int8_memories"], ["unit_of_place"]), helper.make_node("Mul", ["shares_read", "unit_of_place"], [read])]
+        product.input[:], total.output[:] = ["share_rounded", "values_rounded"], ["shares_read"]
+        at = nodes.index(product)
+        order = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes[:at] + before + nodes[at:] + after]
+        del branch.node[:]
+        branch.node.extend(order)
+    print(f"memory_attention: values of up to {most:.2f}", flush=True)
+    return model
+
+
+def convolutions(source, module, data):
     int8 = chosen(onnx.load(source).graph, module)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/{module}.onnx"
         quantize_static(source, path, Feeds(data), quant_format=QuantFormat.QDQ, nodes_to_quantize=sorted(int8), per_channel=True, reduce_range=True,
                         op_types_to_quantize=["Conv", "Relu", "Add", "Resize"], activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                         calibrate_method=CalibrationMethod.Percentile, extra_options={"CalibPercentile": PERCENTILE})
-        apart(path, int8)
-        shutil.copy(path, target)
-    print(f"{module}: {len(int8)} nodes in int8, {os.path.getsize(target) / 1e6:.2f} MB", flush=True)
+        print(f"{module}: {len(int8)} nodes", flush=True)
+        return apart(path, int8)
+
+
+def quantize(source, target, module, data):
+    model = attention(onnx.load(source), data) if module == "memory_attention" else convolutions(source, module, data)
+    del model.metadata_props[:]
+    model.producer_name, model.producer_version = "tracklens-nano", ""
+    onnx.checker.check_model(model)
+    onnx.save(model, target)
 
 
 def check(folder, plain, seen):
     """On other frames than those that the ranges come from."""
     before, after = Model(plain, 2), Model(folder, 2)
-    off, overlap = [], {True: [], False: []}
-    for feed in seen["image_encoder"]:
-        pairs = zip(before.image_encoder.run(None, feed), after.image_encoder.run(None, feed))
-        off.append([np.sqrt(np.square(a - b).mean() / np.square(a).mean()) for a, b in pairs])
+    overlap, worst = {True: [], False: []}, 0
+    for module in ("image_encoder", "memory_attention"):
+        off = []
+        for feed in seen[module]:
+            pairs = zip(*(getattr(m, module).run(None, feed) for m in (before, after)))
+            off.append([np.sqrt(np.square(a - b).mean() / np.square(a).mean()) for a, b in pairs])
+        print(f"{module}, relative error of each output:", " ".join(f"{x:.3f}" for x in np.mean(off, 0)))
+        worst = max(worst, np.mean(off, 0).max())
     for feed in seen["mask_decoder"]:
         a, b = (m.mask_decoder.run(None, feed)[0][0, 0] > 0 for m in (before, after))
         if (a | b).any():
             overlap[bool((feed["point_labels"] >= 0).any())].append(region(a, b))
-    off, masks = np.mean(off, 0), {prompted: np.mean(all_) for prompted, all_ in overlap.items()}
-    print("image encoder, relative error of each output:", " ".join(f"{x:.3f}" for x in off))
-    print(f"mask decoder, overlap with f32 from the same input: while tracking {masks[False]:.3f}, prompted {masks[True]:.3f}")
-    assert off.max() < 0.05 and masks[False] > 0.97 and masks[True] > 0.93
+    masks = {prompted: np.mean(all_) for prompted, all_ in overlap.items()}
+    print(f"mask_decoder, overlap with f32 from the same input: while tracking {masks[False]:.3f}, prompted {masks[True]:.3f}")
+    assert worst < 0.05 and masks[False] > 0.97 and masks[True] > 0.93
 
 
 def main():
