@@ -134,7 +134,8 @@ def values_of(model, tensor, data):
 
 
 def attention(model, data):
-    """What is read of all memories, weights times values, in int8; a place's weights count from its largest."""
+    """What is read of all memories, weights times values, in int8. Weights count from the largest of a place and memory; they are
+    rounded before they are copied for objects that remember different frames."""
     reads = [
         (branch.g, node)
         for choice in model.graph.node
@@ -143,34 +144,44 @@ def attention(model, data):
         for node in branch.g.node
         if node.op_type == "MatMul" and not any(node.input[1] in other.output for other in branch.g.node)
     ]
-    (values,) = {node.input[1] for _, node in reads}
+    (values,) = {product.input[1] for _, product in reads}
     most = np.percentile([np.percentile(np.abs(of_one), PERCENTILE) for of_one in values_of(model, values, data)], 95)
     constants = {
         "int8_weight": np.float32(1 / 127), "int8_weight_zero": np.uint8(0), "int8_value": np.float32(most / 127), "int8_value_zero": np.int8(0),
-        "int8_least": np.float32(1e-12), "int8_memories_and_cells": np.int64([1, 3]), "int8_memories": np.int64([1]),
+        "int8_least": np.float32(1e-30), "int8_cells": np.int64([2]),
     }
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items())
     for branch, product in reads:
-        nodes = list(branch.node)
-        (total,) = (node for node in nodes if product.output[0] in node.input)
-        weights, values, read = product.input[0], product.input[1], total.output[0]
+        (fetch,) = (node for node in branch.node if node.op_type == "Gather" and not any(node.input[0] in other.output for other in branch.node) and node.input[0] != "memory_frame")
+        weights, fetch.input[0] = fetch.input[0], "share_int8"
         before = [
-            helper.make_node("ReduceMax", [weights, "int8_memories_and_cells"], ["largest"], keepdims=1),
-            helper.make_node("Max", ["largest", "int8_least"], ["unit"]),
-            helper.make_node("Div", [weights, "unit"], ["share"]),
-            helper.make_node("QuantizeLinear", ["share", "int8_weight", "int8_weight_zero"], ["share_int8"]),
-            helper.make_node("DequantizeLinear", ["share_int8", "int8_weight", "int8_weight_zero"], ["share_rounded"]),
+            helper.make_node("DequantizeLinear", [product.input[0], "int8_weight", "int8_weight_zero"], ["share_rounded"]),
             helper.make_node("QuantizeLinear", [values, "int8_value", "int8_value_zero"], ["values_int8"]),
             helper.make_node("DequantizeLinear", ["values_int8", "int8_value", "int8_value_zero"], ["values_rounded"]),
+            helper.make_node("Gather", ["unit", "memory_frame"], ["unit_of_memory"], axis=0),
         ]
-        after = [helper.make_node("Squeeze", ["unit", "int8_memories"], ["unit_of_place"]), helper.make_node("Mul", ["shares_read", "unit_of_place"], [read])]
-        product.input[:], total.output[:] = ["share_rounded", "values_rounded"], ["shares_read"]
-        at = nodes.index(product)
-        order = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes[:at] + before + nodes[at:] + after]
-        del branch.node[:]
-        branch.node.extend(order)
+        after = helper.make_node("Mul", ["shares_read", "unit_of_memory"], [product.output[0]])
+        product.input[:], product.output[:] = ["share_rounded", "values_rounded"], ["shares_read"]
+        at = list(branch.node).index(product)
+        insert(branch, at, [*before, product, after], 1)
+    at = next(i for i, node in enumerate(model.graph.node) if weights in node.output) + 1
+    rounding = [
+        helper.make_node("ReduceMax", [weights, "int8_cells"], ["largest"], keepdims=1),
+        helper.make_node("Max", ["largest", "int8_least"], ["unit"]),
+        helper.make_node("Div", [weights, "unit"], ["share"]),
+        helper.make_node("QuantizeLinear", ["share", "int8_weight", "int8_weight_zero"], ["share_int8"]),
+    ]
+    insert(model.graph, at, rounding, 0)
     print(f"memory_attention: values of up to {most:.2f}", flush=True)
     return model
+
+
+def insert(graph, at, nodes, instead_of):
+    """Puts nodes at a place of the graph's list, whose order is that of computing."""
+    order = [*graph.node[:at], *nodes, *graph.node[at + instead_of :]]
+    order = [onnx.NodeProto.FromString(node.SerializeToString()) for node in order]
+    del graph.node[:]
+    graph.node.extend(order)
 
 
 def convolutions(source, module, data):
