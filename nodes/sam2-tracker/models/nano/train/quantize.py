@@ -55,15 +55,16 @@ class Feeds(CalibrationDataReader):
         return next(self.left, None)
 
 
-def clips(data, rng):
-    """Short sequences of frames, RGB: pieces of the clips, and pans over every fifth picture of the pool."""
+def clips(data, part, rng):
+    """Short sequences of frames, RGB: pieces of the clips, and pans over every fifth picture of the pool. Parts 0 and 1 share no frame."""
     for path in sorted(glob.glob(f"{data}/clips/*.mp4")):
         video = cv2.VideoCapture(path)
         count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-        for start in range(0, count, count // 3 + 1):
+        step = count // 3 + 1
+        for start in range(part * step // 2, count, step):
             video.set(cv2.CAP_PROP_POS_FRAMES, start)
             yield [cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for there, frame in (video.read() for _ in range(12)) if there]
-    for path in sorted(glob.glob(f"{data}/train/pool/*"))[::5]:
+    for path in sorted(glob.glob(f"{data}/train/pool/*"))[2 * part :: 5]:
         picture = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
         height, width = (int(n * rng.uniform(0.75, 1)) for n in picture.shape[:2])
         y, x = (rng.integers(0, n - m + 1) for n, m in zip(picture.shape, (height, width)))
@@ -74,14 +75,14 @@ def clips(data, rng):
         yield frames
 
 
-def feeds(folder, data, seed):
+def feeds(folder, data, part):
     """What the modules are fed while random boxes and clicks are followed."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(part)
     model = Model(folder, 2)
     seen = {"image_encoder": [], "mask_decoder": [], "memory_attention": []}
     for name, feed in seen.items():
         setattr(model, name, Recorder(getattr(model, name), feed))
-    for frames in clips(data, rng):
+    for frames in clips(data, part, rng):
         for _ in range(2):
             track, at = Track(model), rng.uniform(0.1, 0.9, 2) * (model.width, model.height)
             half = rng.uniform(0.03, 0.25, 2) * (model.width, model.height)
@@ -204,7 +205,7 @@ def quantize(source, target, module, data):
 
 
 def check(folder, plain, seen):
-    """On other frames than those that the ranges come from."""
+    """How near int8 is to f32; on other frames than those that the ranges come from."""
     before, after = Model(plain, 2), Model(folder, 2)
     overlap, worst = {True: [], False: []}, 0
     for module in ("image_encoder", "memory_attention"):
@@ -229,15 +230,23 @@ def main():
     parser.add_argument("--data", required=True, help="folder with clips/ and train/pool/")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
+    if os.path.realpath(args.out) == os.path.realpath(args.model):
+        parser.error("--out must be another folder than --model, with which the result is compared")
+    with open(f"{args.model}/model.toml") as f:
+        toml = f.read()
+    if "dtype" in toml:
+        parser.error(f"{args.model} is no folder that export.py wrote: its model.toml has a dtype")
+    for needed in ("clips/*.mp4", "train/pool/*"):
+        if not glob.glob(f"{args.data}/{needed}"):
+            parser.error(f"--data: there is no {needed} in {args.data}")
+    toml = toml.replace("\n[input]", 'dtype = "int8 and float32"\n\n[input]', 1)
     os.makedirs(args.out, exist_ok=True)
     seen = feeds(args.model, args.data, 0)
-    with open(f"{args.model}/model.toml") as f:
-        toml = f.read().replace("\n[input]", 'dtype = "int8 and float32"\n\n[input]', 1)
     for name in re.findall(r"\[modules\.(\w+)\]", toml):
         source, target = (f"{folder}/{name}.onnx" for folder in (args.model, args.out))
         if name in seen:
             quantize(source, target, name, seen[name])
-        elif os.path.abspath(source) != os.path.abspath(target):
+        else:
             shutil.copy(source, target)
         with open(target, "rb") as f:
             digest = hashlib.sha256(f.read()).hexdigest()
