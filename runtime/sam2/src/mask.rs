@@ -13,9 +13,12 @@ pub struct MaskPainter {
     columns: Cells,
     rows: Cells,
     spans: Vec<Span>,
-    best: Vec<f32>,
-    owner: Vec<usize>,
+    /// Whose each pixel of the current column is.
+    owners: Vec<usize>,
 }
+
+/// In place of a layer.
+const NOBODY: usize = usize::MAX;
 
 /// Which two cells each pixel of an axis lies between.
 #[derive(Clone, Debug, Default)]
@@ -64,13 +67,16 @@ struct Span {
 }
 
 /// One object while its mask is painted.
-struct Layer<'a> {
-    logits: &'a [f32],
+struct Layer {
     /// Rows of cells that matter, first and last.
     rows: (usize, usize),
     /// Pixel columns that matter.
     pixels: (usize, usize),
-    /// The current pixel column's value at each row of cells.
+    /// The first column of cells that matters.
+    left: usize,
+    /// Logits of the cells that matter, column by column, so that a column's lie side by side.
+    cells: Vec<f32>,
+    /// The current pixel column's value at each of `rows`.
     column: Vec<f32>,
     runs: RunBuilder,
 }
@@ -88,7 +94,7 @@ impl MaskPainter {
         let [cell_rows, cell_columns] = size;
         self.columns.set(cell_columns, width as usize);
         self.rows.set(cell_rows, height as usize);
-        let mut layers: Vec<Layer<'_>> = logits
+        let mut layers: Vec<Layer> = logits
             .iter()
             .map(|logits| Layer::new(logits, cell_columns, &self.columns))
             .collect();
@@ -108,7 +114,7 @@ impl MaskPainter {
 
     fn column(
         &mut self,
-        layers: &mut [Layer<'_>],
+        layers: &mut [Layer],
         x: usize,
         cell_columns: usize,
         height: usize,
@@ -119,10 +125,7 @@ impl MaskPainter {
         let next = (cell + 1).min(cell_columns - 1);
         for (at, layer) in layers.iter_mut().enumerate() {
             if (layer.pixels.0..layer.pixels.1).contains(&x) {
-                for row in layer.rows.0..=layer.rows.1 {
-                    let line = &layer.logits[row * cell_columns..];
-                    layer.column[row] = (1.0 - weight) * line[cell] + weight * line[next];
-                }
+                layer.interpolate(cell, next, weight);
                 layer.spans(at, &self.rows, &mut self.spans);
             }
         }
@@ -153,25 +156,23 @@ impl MaskPainter {
     }
 
     /// Gives every pixel of the column to the layer with the highest value.
-    fn settle(&mut self, layers: &[Layer<'_>], height: usize) {
-        self.best.clear();
-        self.best.resize(height, 0.0);
-        self.owner.clear();
-        self.owner.resize(height, usize::MAX);
+    fn settle(&mut self, layers: &[Layer], height: usize) {
+        self.owners.clear();
+        self.owners.resize(height, NOBODY);
         self.spans.sort_by_key(|span| (span.layer, span.y0));
         for span in &self.spans {
-            for y in span.y0..span.y1 {
-                let value = layers[span.layer].value(&self.rows, y);
-                if value > self.best[y] {
-                    self.best[y] = value;
-                    self.owner[y] = span.layer;
+            let owners = &mut self.owners[span.y0..span.y1];
+            for (y, owner) in (span.y0..).zip(owners) {
+                let value = |layer: usize| layers[layer].value(&self.rows, y);
+                if *owner == NOBODY || value(span.layer) > value(*owner) {
+                    *owner = span.layer;
                 }
             }
         }
         self.spans.clear();
         let mut y = 0;
-        for group in self.owner.chunk_by(|a, b| a == b) {
-            if group[0] != usize::MAX {
+        for group in self.owners.chunk_by(|a, b| a == b) {
+            if group[0] != NOBODY {
                 self.spans.push(Span {
                     layer: group[0],
                     y0: y,
@@ -183,8 +184,8 @@ impl MaskPainter {
     }
 }
 
-impl<'a> Layer<'a> {
-    fn new(logits: &'a [f32], cell_columns: usize, columns: &Cells) -> Self {
+impl Layer {
+    fn new(logits: &[f32], cell_columns: usize, columns: &Cells) -> Self {
         let mut rows: Option<(usize, usize)> = None;
         let mut across: Option<(usize, usize)> = None;
         let lines = logits.chunks_exact(cell_columns);
@@ -205,33 +206,59 @@ impl<'a> Layer<'a> {
             }
             _ => ((0, 0), (0, 0)),
         };
+        let (left, right) = match pixels {
+            (first, end) if first < end => {
+                let (last, _) = columns.between[end - 1];
+                (columns.between[first].0, (last + 2).min(cell_columns))
+            }
+            _ => (0, 0),
+        };
+        let lines = rows.0 * cell_columns..(rows.1 + 1) * cell_columns;
+        let cells = (left..right).flat_map(|x| {
+            let lines = logits[lines.clone()].chunks_exact(cell_columns);
+            lines.map(move |line| line[x])
+        });
         Self {
-            logits,
             rows,
             pixels,
-            column: vec![f32::NEG_INFINITY; cell_rows],
+            left,
+            cells: cells.collect(),
+            column: vec![f32::NEG_INFINITY; rows.1 + 1 - rows.0],
             runs: RunBuilder::default(),
         }
     }
 
-    /// The object's pixels in the current column.
+    /// Makes the column of pixels between two columns of cells the current one.
+    fn interpolate(&mut self, before: usize, after: usize, weight: f32) {
+        let rows = self.column.len();
+        let column = |x: usize| &self.cells[(x - self.left) * rows..][..rows];
+        let cells = column(before).iter().zip(column(after));
+        for (value, (before, after)) in self.column.iter_mut().zip(cells) {
+            *value = (1.0 - weight) * before + weight * after;
+        }
+    }
+
+    /// The object's pixels in the current column: looked at one by one only between two cells of which
+    /// one is the object's.
     fn spans(&self, layer: usize, rows: &Cells, spans: &mut Vec<Span>) {
-        let mut open: Option<usize> = None;
         let (top, bottom) = self.rows;
-        for row in top..=bottom {
+        let begins = self.column.first().is_some_and(|value| *value > 0.0);
+        let mut open = begins.then(|| rows.first[top]);
+        for (row, pair) in (top..).zip(self.column.windows(2)) {
+            let goes_on = pair[1] > 0.0;
+            if (pair[0] > 0.0) == goes_on {
+                continue;
+            }
             let (y0, y1) = (rows.first[row], rows.first[row + 1]);
-            let below = self.column[(row + 1).min(bottom)];
-            match (self.column[row] > 0.0, below > 0.0) {
-                (true, true) => open = open.or(Some(y0)),
-                (false, false) => close(&mut open, y0, layer, spans),
-                _ => {
-                    for y in y0..y1 {
-                        match self.value(rows, y) > 0.0 {
-                            true => open = open.or(Some(y)),
-                            false => close(&mut open, y, layer, spans),
-                        }
-                    }
+            for y in y0..y1 {
+                match self.value(rows, y) > 0.0 {
+                    true => open = open.or(Some(y)),
+                    false => close(&mut open, y, layer, spans),
                 }
+            }
+            match goes_on {
+                true => open = open.or(Some(y1)),
+                false => close(&mut open, y1, layer, spans),
             }
         }
         close(&mut open, rows.first[bottom + 1], layer, spans);
@@ -240,8 +267,9 @@ impl<'a> Layer<'a> {
     /// The value at a pixel of the current column.
     fn value(&self, rows: &Cells, y: usize) -> f32 {
         let (row, weight) = rows.between[y];
-        let next = (row + 1).min(self.rows.1.max(row));
-        (1.0 - weight) * self.column[row] + weight * self.column[next]
+        let (top, bottom) = self.rows;
+        let next = (row + 1).min(bottom);
+        (1.0 - weight) * self.column[row - top] + weight * self.column[next - top]
     }
 }
 
