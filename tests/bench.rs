@@ -18,6 +18,8 @@ fn a_report_has_every_case_with_its_stages_and_plots() {
         .args([
             "--live",
             "25",
+            "--live-mbit",
+            "0.5",
             "--height",
             "240",
             "--out",
@@ -58,6 +60,7 @@ fn a_report_has_every_case_with_its_stages_and_plots() {
         "{text}"
     );
     let number = |field: &str| live[field].as_f64().unwrap();
+    assert_eq!(number("mbit"), 0.5, "{text}");
     assert!(number("frames") > 100.0, "{text}");
     assert!(
         0.0 < number("tracker_ms") && number("tracker_ms") < number("p99_ms"),

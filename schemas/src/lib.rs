@@ -37,7 +37,7 @@ pub use geometry::BBox;
 pub use identifications::{Identification, Outcome};
 pub use ids::{Epoch, FrameId, FrameIndex, InvalidStreamId, StreamId, TrackId};
 pub use image::{Image, ImageInfo, PixelEncoding};
-pub use metadata::{Header, Metadata, Value, keys, wall_clock_ns};
+pub use metadata::{Header, Metadata, Value, keys, thread_cpu_time, wall_clock_ns};
 pub use prompts::{Prompt, PromptsInfo};
 pub use quality::Quality;
 pub use rle::{Mask, RleError};

@@ -1,7 +1,7 @@
 //! Metadata that travels beside every message, and its typed header.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{Epoch, FrameId, FrameIndex, SchemaError};
 
@@ -184,6 +184,14 @@ pub fn wall_clock_ns() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// CPU time that this thread has used: what lies between two of these is work, without waiting for a
+/// core.
+#[must_use]
+pub fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Whose message it is: on every message of a stream.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use tracklens_node::metrics::FRAME_CPU;
 use tracklens_node::pairing::{Pair, Pairing};
 use tracklens_node::{BadMessage, Context, Message, Node, Outputs, StreamChange, Work};
 use tracklens_onnx::{Device, SessionSettings};
@@ -482,6 +483,8 @@ impl Sam2Tracker {
                 .record(time.as_secs_f64());
             }
         }
+        metrics::histogram!(FRAME_CPU, "operation" => "masks")
+            .record(outcome.masks_cpu.as_secs_f64());
         let stream = header.id.stream.to_string();
         metrics::counter!(TRACKED).increment(outcome.begun.len() as u64);
         metrics::gauge!(ACTIVE, "stream_id" => stream.clone()).set(outcome.tracks.len() as f64);

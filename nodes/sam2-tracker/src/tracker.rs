@@ -18,7 +18,9 @@ use tracklens_sam2::modules::{Ahead, InferenceError, Modules};
 use tracklens_sam2::preprocess::Preprocessor;
 use tracklens_sam2::prompt::{PromptError, Question};
 use tracklens_sam2::sighting::{Observer, Sighting};
-use tracklens_schemas::{FrameId, Image, Mask, Prompt, StreamId, Track, TrackId, TracksStatus};
+use tracklens_schemas::{
+    FrameId, Image, Mask, Prompt, StreamId, Track, TrackId, TracksStatus, thread_cpu_time,
+};
 
 use crate::memory_tree::{Remembered, Rival};
 use crate::object::Object;
@@ -53,6 +55,8 @@ pub struct Outcome {
     pub error: Option<InferenceError>,
     /// Where the time went.
     pub stages: Stages,
+    /// CPU time of the last of the stages, logits to masks.
+    pub masks_cpu: Duration,
 }
 
 /// Everything that the modules have said about a frame.
@@ -442,9 +446,10 @@ impl<M: Modules> Tracker<M> {
         for newborn in worked.newborn {
             self.take_in(state, newborn, &mut looks, outcome);
         }
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), thread_cpu_time());
         outcome.tracks = self.publish(state, &mut looks, size);
         outcome.stages.masks = start.elapsed();
+        outcome.masks_cpu = thread_cpu_time().saturating_sub(cpu);
         let living = match self.settings.past_frames {
             0 => Vec::new(),
             _ => looks.iter().map(|(s, _)| Bitmap::new(&s.logits)).collect(),

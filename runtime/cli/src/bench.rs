@@ -136,9 +136,10 @@ pub(crate) fn bench(arguments: &BenchArguments, out: &mut dyn Write) -> eyre::Re
         report.streams.push(measure(Case::new(&clip, 1, streams))?);
     }
     if let Some(rate) = arguments.live {
-        let clip = clips.camera(arguments.height, rate)?;
+        let bits = bit_rate(arguments, rate);
+        let clip = clips.camera(arguments.height, rate, bits)?;
         eprintln!("live, {rate} frames a second");
-        let live = Live::measure(&clip, rate, arguments, folder, &interrupt)?;
+        let live = Live::measure(&clip, (rate, bits), arguments, folder, &interrupt)?;
         report.live = Some(live);
     }
     report.tell(out)?;
@@ -148,6 +149,14 @@ pub(crate) fn bench(arguments: &BenchArguments, out: &mut dyn Write) -> eyre::Re
     fs::write(&file, text).wrap_err_with(|| format!("cannot write {}", file.display()))?;
     writeln!(out, "{} and plots in {}", REPORT, folder.display())?;
     Ok(true)
+}
+
+/// Bits a second of a camera with pictures of 16 by 9.
+fn bit_rate(arguments: &BenchArguments, rate: u32) -> u64 {
+    let pixels = u64::from(arguments.height).pow(2) * 16 / 9;
+    let usual = pixels * u64::from(rate) / PIXELS_PER_BIT;
+    let wanted = arguments.live_mbit.map(|mbit| (mbit * 1e6) as u64);
+    wanted.unwrap_or(usual)
 }
 
 fn name_of(path: &Path) -> String {
@@ -174,13 +183,12 @@ impl Clips {
     }
 
     /// As a camera sends it: no picture waits for a later one, one intra picture a second, and no
-    /// second longer than its share of the bit rate, which is that of a picture of 16 by 9.
-    fn camera(&self, height: u32, rate: u32) -> eyre::Result<PathBuf> {
-        let pixels = u64::from(height) * u64::from(height) * 16 / 9;
-        let bits = (pixels * u64::from(rate) / PIXELS_PER_BIT).to_string();
+    /// second longer than its share of the bits.
+    fn camera(&self, height: u32, rate: u32, bits: u64) -> eyre::Result<PathBuf> {
+        let bits = bits.to_string();
         let group = rate.to_string();
         self.coded(
-            &format!("{height}p-{rate}fps-camera"),
+            &format!("{height}p-{rate}fps-{bits}-camera"),
             &format!("scale=-2:{height},fps={rate}"),
             &[
                 "-bf", "0", "-g", &group, "-b:v", &bits, "-maxrate", &bits, "-bufsize", &bits,
@@ -252,7 +260,7 @@ impl Report {
             writeln!(out, "{}: milliseconds a frame", measured.name)?;
             let mut table = Table::new();
             table.load_preset(presets::NOTHING);
-            table.set_header(["node", "operation", "mean", "p50", "p99"]);
+            table.set_header(["node", "operation", "mean", "p50", "p99", "CPU"]);
             for stage in &measured.stages {
                 let ms = |seconds: f64| format!("{:.2}", seconds * 1000.0);
                 table.add_row([
@@ -261,6 +269,7 @@ impl Report {
                     ms(stage.mean),
                     ms(stage.p50),
                     ms(stage.p99),
+                    stage.cpu.map(ms).unwrap_or_default(),
                 ]);
             }
             writeln!(out, "{table}\n")?;

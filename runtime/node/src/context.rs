@@ -409,10 +409,9 @@ impl<P> Context<P> {
 
     /// Runs `work` and records its time under this operation.
     pub fn timed<T>(&mut self, operation: &'static str, work: impl FnOnce(&mut Self) -> T) -> T {
-        let start = Instant::now();
+        let watch = metrics::Stopwatch::start();
         let result = work(self);
-        ::metrics::histogram!(metrics::FRAME_DURATION, "operation" => operation)
-            .record(start.elapsed().as_secs_f64());
+        watch.record(operation);
         result
     }
 }

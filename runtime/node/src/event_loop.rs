@@ -464,13 +464,12 @@ impl<N: Node> Shell<N> {
             metrics::FRAMES, "stream_id" => id.stream.to_string(), "status" => "received"
         )
         .increment(u64::from(input == "frames"));
-        let start = Instant::now();
+        let watch = metrics::Stopwatch::start();
         if input == "frames" {
             self.trial_delay.wait();
         }
         let result = self.node.input(&mut self.ctx, input, message);
-        ::metrics::histogram!(metrics::FRAME_DURATION, "operation" => input.to_string())
-            .record(start.elapsed().as_secs_f64());
+        watch.record(input.to_string());
         if let Err(bad) = result {
             self.bad(input, Some(&id), &bad)?;
             self.ctx.finished(input, &id);

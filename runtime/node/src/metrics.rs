@@ -1,11 +1,12 @@
 //! Prometheus metrics: one endpoint per node on 127.0.0.1, and the names that all nodes share.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use metrics::SharedString;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use metrics_util::MetricKindMask;
-use tracklens_schemas::{StreamEventKind, StreamId};
+use tracklens_schemas::{StreamEventKind, StreamId, thread_cpu_time};
 
 /// Open streams (gauge).
 pub const ACTIVE_STREAMS: &str = "video_processor_active_streams";
@@ -17,6 +18,8 @@ pub const STREAM_STATE: &str = "video_processor_stream_state";
 pub const FRAMES: &str = "video_processor_frames_total";
 /// Time spent on a frame (histogram; `operation`).
 pub const FRAME_DURATION: &str = "video_processor_frame_duration_seconds";
+/// CPU time of the node's thread spent on a frame (histogram; `operation`).
+pub const FRAME_CPU: &str = "video_processor_frame_cpu_seconds";
 /// Frames dropped by choice (counter; `stream_id`, `reason`).
 pub const FRAMES_DROPPED: &str = "video_processor_frames_dropped_total";
 /// Time from a message's sending to its handling (histogram; `edge`).
@@ -46,6 +49,31 @@ const OFFSETS: [(&str, u16); 10] = [
     ("recorder", 8),
     ("replayer", 9),
 ];
+
+/// Measures the time of an operation, and the node's thread's CPU time of it.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    start: Instant,
+    cpu: Duration,
+}
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            cpu: thread_cpu_time(),
+        }
+    }
+
+    /// Records both times under this operation.
+    pub(crate) fn record(self, operation: impl Into<SharedString>) {
+        let operation = operation.into();
+        metrics::histogram!(FRAME_DURATION, "operation" => operation.clone())
+            .record(self.start.elapsed().as_secs_f64());
+        let cpu = thread_cpu_time().saturating_sub(self.cpu);
+        metrics::histogram!(FRAME_CPU, "operation" => operation).record(cpu.as_secs_f64());
+    }
+}
 
 /// The state of a stream at a node, as [`STREAM_STATE`] tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

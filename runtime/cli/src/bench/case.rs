@@ -252,7 +252,7 @@ fn rest(processes: &[Process], stages: &[Stage]) -> f64 {
     let own = stages.iter().filter(|stage| {
         stage.node == TRACKER && ["frames", "prompts", "masks"].contains(&stage.operation.as_str())
     });
-    others + own.map(|stage| 1000.0 * stage.mean).sum::<f64>()
+    others + own.filter_map(|stage| stage.cpu).sum::<f64>() * 1000.0
 }
 
 /// The copies of a yuv420p frame of this size in graphs/bench.yml (docs/architecture.md names the places).

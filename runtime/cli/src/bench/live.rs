@@ -29,6 +29,8 @@ pub(super) struct Live {
     height: u32,
     /// Frames a second of the camera.
     rate: u32,
+    /// Its bit rate.
+    mbit: f64,
     frames: u64,
     /// From capture to row, all of it.
     p50_ms: f64,
@@ -45,6 +47,7 @@ impl Display for Live {
             width,
             height,
             rate,
+            mbit,
             frames,
             p50_ms,
             p99_ms,
@@ -53,7 +56,7 @@ impl Display for Live {
         } = self;
         write!(
             f,
-            "live, {width}x{height} at {rate} frames a second, {frames} frames: from capture to row \
+            "live, {width}x{height} at {rate} frames and {mbit:.1} Mbit a second, {frames} frames: from capture to row \
              p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms, of which the tracker (motion) works {tracker_ms:.1} ms; \
              {stolen_percent:.1} % of the cores' time stolen"
         )
@@ -65,7 +68,7 @@ impl Live {
     /// measured is the way.
     pub(super) fn measure(
         clip: &Path,
-        rate: u32,
+        (rate, bits): (u32, u64),
         arguments: &BenchArguments,
         folder: &Path,
         interrupt: &Interrupt,
@@ -122,6 +125,7 @@ impl Live {
             width: stream.width,
             height: stream.height,
             rate,
+            mbit: bits as f64 / 1e6,
             frames: stream.frames,
             p50_ms: latency.p50,
             p99_ms: latency.p99,

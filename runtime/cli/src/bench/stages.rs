@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use tracklens_node::metrics::{FRAME_DURATION, port};
+use tracklens_node::metrics::{FRAME_CPU, FRAME_DURATION, port};
 
 use crate::streams::exposition::{Sample, fetch, samples};
 
@@ -27,6 +27,8 @@ pub(super) struct Stage {
     pub(super) mean: f64,
     pub(super) p50: f64,
     pub(super) p99: f64,
+    /// CPU time of the node's thread, on average, where it is told.
+    pub(super) cpu: Option<f64>,
 }
 
 /// What the nodes say now.
@@ -48,10 +50,21 @@ pub(super) fn stages(pages: &BTreeMap<&'static str, Vec<Sample>>) -> Vec<Stage> 
     let mut stages = Vec::new();
     for (node, samples) in pages {
         let mut histograms: BTreeMap<&str, Histogram> = BTreeMap::new();
+        let mut cpu: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
         for sample in samples {
-            let of = [FRAME_DURATION, INFERENCE];
-            let part = of.iter().find_map(|name| sample.name.strip_prefix(name));
-            let (Some(part), Some(operation)) = (part, sample.label("operation")) else {
+            let part = |of: &[&str]| of.iter().find_map(|name| sample.name.strip_prefix(name));
+            let Some(operation) = sample.label("operation") else {
+                continue;
+            };
+            if let Some(part) = part(&[FRAME_CPU]) {
+                let (seconds, count) = cpu.entry(operation).or_default();
+                match part {
+                    "_sum" => *seconds += sample.value,
+                    "_count" => *count += sample.value,
+                    _ => {}
+                }
+            }
+            let Some(part) = part(&[FRAME_DURATION, INFERENCE]) else {
                 continue;
             };
             let histogram = histograms.entry(operation).or_default();
@@ -67,13 +80,18 @@ pub(super) fn stages(pages: &BTreeMap<&'static str, Vec<Sample>>) -> Vec<Stage> 
                 _ => {}
             }
         }
-        stages.extend(histograms.into_iter().map(|(operation, histogram)| Stage {
-            node,
-            operation: operation.to_string(),
-            count: histogram.count,
-            mean: histogram.sum / histogram.count.max(1.0),
-            p50: histogram.quantile(0.5),
-            p99: histogram.quantile(0.99),
+        stages.extend(histograms.into_iter().map(|(operation, histogram)| {
+            Stage {
+                node,
+                operation: operation.to_string(),
+                count: histogram.count,
+                mean: histogram.sum / histogram.count.max(1.0),
+                p50: histogram.quantile(0.5),
+                p99: histogram.quantile(0.99),
+                cpu: cpu
+                    .get(operation)
+                    .map(|(seconds, count)| seconds / count.max(1.0)),
+            }
         }));
     }
     stages
@@ -107,10 +125,16 @@ mod tests {
                     video_processor_frame_duration_seconds_bucket{operation=\"track\",le=\"0.02\"} 10\n\
                     video_processor_frame_duration_seconds_bucket{operation=\"track\",le=\"+Inf\"} 10\n\
                     video_processor_frame_duration_seconds_sum{operation=\"track\"} 0.16\n\
-                    video_processor_frame_duration_seconds_count{operation=\"track\"} 10\n";
+                    video_processor_frame_duration_seconds_count{operation=\"track\"} 10\n\
+                    video_processor_frame_cpu_seconds_sum{operation=\"track\"} 0.09\n\
+                    video_processor_frame_cpu_seconds_count{operation=\"track\"} 10\n";
         let stages = stages(&BTreeMap::from([("sam2-tracker", samples(page))]));
         assert_eq!(stages.len(), 1);
         assert!((stages[0].p50 - 0.015).abs() < 1e-9, "{stages:?}");
         assert!((stages[0].mean - 0.016).abs() < 1e-9, "{stages:?}");
+        assert!(
+            (stages[0].cpu.unwrap_or_default() - 0.009).abs() < 1e-9,
+            "{stages:?}"
+        );
     }
 }
