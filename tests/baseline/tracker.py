@@ -186,6 +186,8 @@ class Tracker:
                 "point_labels": labels,
                 "mask_prompt": np.zeros((count, 1, *self.mask), np.float32),
                 "has_mask": np.zeros(count, np.float32),
+                # The first is taken below.
+                "all_candidates": np.zeros(1, np.int64),
             },
         )
         score = score[:, 0].copy()

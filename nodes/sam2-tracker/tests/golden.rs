@@ -171,6 +171,7 @@ fn golden_modules() {
         labels: asked("point_labels").iter().map(|l| *l as i64).collect(),
         masks: asked("mask_prompt"),
         has_mask: asked("has_mask"),
+        all_candidates: true,
     };
     let mut out = Decoded::default();
     engines

@@ -24,6 +24,8 @@ struct Brightness {
     /// Inferences that will fail.
     failures: Rc<Cell<u32>>,
     encoded: Rc<Cell<u32>>,
+    /// Whether all candidates were asked for when it last looked for masks.
+    all_candidates: Rc<Cell<bool>>,
     /// Numbers of a memory.
     memory: usize,
 }
@@ -78,6 +80,7 @@ impl Modules for Brightness {
         prompts: &PromptBatch,
         out: &mut Decoded,
     ) -> Result<(), InferenceError> {
+        self.all_candidates.set(prompts.all_candidates);
         *out = Decoded::default();
         for object in 0..prompts.objects {
             let level = match look {
@@ -138,6 +141,7 @@ struct Stand {
     tracker: Tracker<Brightness>,
     failures: Rc<Cell<u32>>,
     encoded: Rc<Cell<u32>>,
+    all_candidates: Rc<Cell<bool>>,
     frame: u64,
 }
 
@@ -158,15 +162,18 @@ impl Stand {
         };
         change(&mut settings);
         let (failures, encoded) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        let all_candidates = Rc::new(Cell::new(true));
         let model = Brightness {
             failures: failures.clone(),
             encoded: encoded.clone(),
+            all_candidates: all_candidates.clone(),
             memory: config.geometry.memory_len(),
         };
         Self {
             tracker: Tracker::new(model, config, settings),
             failures,
             encoded,
+            all_candidates,
             frame: 0,
         }
     }
@@ -246,6 +253,26 @@ fn objects_keep_their_ids_while_they_move_hide_and_come_back() {
         [(1, Tracked), (2, Tracked)]
     );
     assert_eq!(stand.encoded.get(), 4, "a frame is encoded once");
+}
+
+#[test]
+fn other_candidates_are_asked_for_where_they_may_be_taken() {
+    let asked = |branches: usize, first: bool| {
+        let mut config = config();
+        if first {
+            config.selection.multimask_tracking = false;
+            config.selection.multimask_points = [0, 0];
+            config.selection.stability_threshold = 0.0;
+        }
+        let mut stand = Stand::with(|settings| settings.tree.branches = branches, config);
+        stand.see(&[200], &[point(0, "grid")]);
+        let prompted = stand.all_candidates.get();
+        assert_eq!(stand.see(&[200], &[]).tracks.len(), 1);
+        (prompted, stand.all_candidates.get())
+    };
+    assert_eq!(asked(1, true), (false, false));
+    assert_eq!(asked(3, true), (false, true), "a memory tree takes any");
+    assert_eq!(asked(1, false), (true, true));
 }
 
 #[test]
@@ -398,6 +425,7 @@ fn another_model_goes_on_with_the_objects_in_sight_under_their_ids() {
     let model = Brightness {
         failures: stand.failures.clone(),
         encoded: stand.encoded.clone(),
+        all_candidates: stand.all_candidates.clone(),
         memory: config().geometry.memory_len(),
     };
     stand.tracker.switch(model, config());

@@ -309,6 +309,7 @@ impl Modules for Engines {
         let [channels, height, width] = geometry.embedding;
         let [mask_height, mask_width] = self.mask_prompt;
         let points = prompts.points;
+        let all_candidates = [i64::from(prompts.all_candidates)];
         let mut places = out.places(prompts.objects, &geometry);
         let outs: Vec<[&mut [f32]; 4]> = parts
             .iter()
@@ -371,6 +372,7 @@ impl Modules for Engines {
                         "has_mask",
                         view(name, objects, [objects], &prompts.has_mask[each(1)])?,
                     ),
+                    ("all_candidates", view(name, objects, [1], &all_candidates)?),
                 ];
                 let outputs = session.run(objects, inputs)?;
                 let names = ["mask_logits", "iou", "pointers", "object_score"];

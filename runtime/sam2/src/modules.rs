@@ -93,6 +93,8 @@ pub struct PromptBatch {
     pub masks: Vec<f32>,
     /// B: 1 where the object is asked for by a mask.
     pub has_mask: Vec<f32>,
+    /// Whether candidates after the first are looked at; else they may be anything.
+    pub all_candidates: bool,
 }
 
 /// Which embedding the mask decoder looks at.

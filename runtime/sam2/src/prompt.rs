@@ -156,6 +156,7 @@ impl PromptBatch {
         self.labels.clear();
         self.masks.clear();
         self.has_mask.clear();
+        self.all_candidates = true;
     }
 
     /// Adds an object's points and their padding; `mask_len` is the number of cells of a mask

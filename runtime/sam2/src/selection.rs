@@ -26,17 +26,27 @@ pub struct Choice {
     pub pointer: usize,
 }
 
+/// Whether one of candidates 1 … answers, rather than candidate 0.
+fn asks_many(rules: &SelectionRules, asked: Asked) -> bool {
+    let [least, most] = rules.multimask_points;
+    match asked {
+        Asked::Tracking => rules.multimask_tracking && least == 0,
+        Asked::Points(points) => (least..=most).contains(&points),
+        Asked::Mask => true,
+    }
+}
+
+/// Whether candidate 0 is taken whatever the candidates are.
+#[must_use]
+pub fn takes_first(rules: &SelectionRules, asked: Asked) -> bool {
+    !asks_many(rules, asked) && rules.stability_threshold <= 0.0
+}
+
 /// Chooses among the candidates of one object: `logits` N×cells, `iou` N.
 #[must_use]
 pub fn choose(rules: &SelectionRules, asked: Asked, logits: &[f32], iou: &[f32]) -> Choice {
     let best = best_of_many(iou);
-    let [least, most] = rules.multimask_points;
-    let many = match asked {
-        Asked::Tracking => rules.multimask_tracking && least == 0,
-        Asked::Points(points) => (least..=most).contains(&points),
-        Asked::Mask => true,
-    };
-    if many {
+    if asks_many(rules, asked) {
         return Choice {
             mask: best,
             pointer: best,
@@ -44,7 +54,8 @@ pub fn choose(rules: &SelectionRules, asked: Asked, logits: &[f32], iou: &[f32])
     }
     let cells = logits.len() / iou.len().max(1);
     let single = logits.get(..cells).unwrap_or(logits);
-    let stable = stability(single, rules.stability_delta) >= rules.stability_threshold;
+    let stable = takes_first(rules, asked)
+        || stability(single, rules.stability_delta) >= rules.stability_threshold;
     // The reference keeps the pointer of candidate 0 even where another mask is taken.
     Choice {
         mask: if stable { 0 } else { best },
@@ -111,6 +122,23 @@ mod tests {
         assert_eq!(choice(Asked::Points(2), [5.0, -5.0], iou), (0, 0));
         assert_eq!(choice(Asked::Points(2), [5.0, 0.01], iou), (2, 0));
         assert_eq!(choice(Asked::Points(2), [-5.0, -5.0], iou), (0, 0));
+    }
+
+    #[test]
+    fn what_is_taken_in_any_case_needs_no_other_candidates() {
+        assert!(!takes_first(&RULES, Asked::Tracking));
+        assert!(!takes_first(&RULES, Asked::Points(2)), "it may be unstable");
+        let first = SelectionRules {
+            multimask_tracking: false,
+            stability_threshold: 0.0,
+            ..RULES
+        };
+        assert!(takes_first(&first, Asked::Tracking));
+        assert!(!takes_first(&first, Asked::Points(1)));
+        // However unstable.
+        let logits = [0.01, 0.01, 1.0, 1.0];
+        let choice = choose(&first, Asked::Tracking, &logits, &[0.1, 0.9]);
+        assert_eq!((choice.mask, choice.pointer), (0, 0));
     }
 
     #[test]

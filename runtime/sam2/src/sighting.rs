@@ -14,7 +14,7 @@ use crate::modules::{
 use crate::prompt::{Question, Target};
 use crate::proposals::{Proposal, ProposalRules};
 use crate::resample::resize;
-use crate::selection::{Asked, Choice, choose, stability};
+use crate::selection::{Asked, Choice, choose, stability, takes_first};
 use crate::stages::Stages;
 
 /// Bytes of attention weights in one call.
@@ -138,7 +138,8 @@ impl<M: Modules> Observer<M> {
         frame: &M::Frame,
         shown: &[Shown<'_>],
     ) -> Result<Vec<Sighting>, InferenceError> {
-        self.observe_with(frame, shown, |observer, at| {
+        let all = !takes_first(&self.config.selection, Asked::Tracking);
+        self.observe_with(frame, shown, all, |observer, at| {
             observer.sighting(at, Asked::Tracking)
         })
     }
@@ -152,7 +153,7 @@ impl<M: Modules> Observer<M> {
         frame: &M::Frame,
         shown: &[Shown<'_>],
     ) -> Result<Vec<Vec<Sighting>>, InferenceError> {
-        self.observe_with(frame, shown, |observer, at| {
+        self.observe_with(frame, shown, true, |observer, at| {
             let first = observer.choice(at, Asked::Tracking);
             let rules = &observer.config.selection;
             let least = usize::from(rules.multimask_tracking);
@@ -174,6 +175,7 @@ impl<M: Modules> Observer<M> {
         &mut self,
         frame: &M::Frame,
         shown: &[Shown<'_>],
+        all_candidates: bool,
         see: impl Fn(&mut Self, usize) -> T,
     ) -> Result<Vec<T>, InferenceError> {
         let mut seen = Vec::with_capacity(shown.len());
@@ -186,6 +188,7 @@ impl<M: Modules> Observer<M> {
                 modules.attend(frame, memories)
             })?;
             self.prompts.begin(0);
+            self.prompts.all_candidates = all_candidates;
             for _ in part {
                 self.prompts.push(&[], mask_len);
             }
@@ -226,6 +229,7 @@ impl<M: Modules> Observer<M> {
                     0 => (Look::Plain, Asked::Mask),
                     points => (Look::NoMemory, Asked::Points(points)),
                 };
+                self.prompts.all_candidates = !takes_first(&self.config.selection, asked);
                 self.decode(frame, look)?;
                 for (place, at) in part.iter().enumerate() {
                     let mut sighting = self.sighting(place, asked);

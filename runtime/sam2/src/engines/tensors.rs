@@ -113,6 +113,7 @@ pub(super) fn decoder_inputs(config: &ModelConfig) -> Vec<Expected> {
         whole("point_labels", &[None, None]),
         floats("mask_prompt", &[None, Some(1), None, None]),
         floats("has_mask", &[None]),
+        whole("all_candidates", &[Some(1)]),
     ]
 }
 
