@@ -2,6 +2,8 @@
 //! place that was pointed at.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use std::sync::Arc;
+
 use tracklens_iou_tracker::{
     Detection, Detector, Follower, Sam2Detector, Sam2Settings, Seen, StreamFrame, TrackerSettings,
 };
@@ -59,12 +61,7 @@ impl Modules for Brightness {
         Ok(())
     }
 
-    fn remember(
-        &mut self,
-        _: &Vec<f32>,
-        _: &MaskBatch,
-        _: &mut Vec<f32>,
-    ) -> Result<(), InferenceError> {
+    fn remember(&mut self, _: &Vec<f32>, _: &MaskBatch) -> Result<Vec<Arc<[f32]>>, InferenceError> {
         panic!("there is no memory");
     }
 }

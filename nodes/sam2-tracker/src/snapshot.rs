@@ -5,7 +5,7 @@
 //! It is written beside and renamed, so there is always a whole one. What is read is checked before
 //! it is believed.
 
-use std::io::Write as _;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +21,10 @@ use tracklens_sam2::memory_bank::{Memory, MemoryBank};
 use tracklens_sam2::model_folder::ModelConfig;
 
 const MAGIC: &[u8; 8] = b"TLSAM2\x00\x02";
+/// Bytes of a SHA-256.
+const DIGEST: usize = 32;
+/// Numbers that are written at a time.
+const PIECE: usize = 16 << 10;
 /// The file in the folder.
 const FILE: &str = "sam2-tracker.snapshot";
 /// Ids that may have been given since the last snapshot.
@@ -171,10 +175,9 @@ impl Snapshot {
     pub fn write(&self, folder: &Path) -> Result<(), SnapshotError> {
         let path = folder.join(FILE);
         let beside = folder.join(format!("{FILE}.part"));
-        let bytes = self.to_bytes();
         let written = std::fs::create_dir_all(folder)
             .and_then(|()| std::fs::File::create(&beside))
-            .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_data()))
+            .and_then(|mut file| self.write_to(&mut file).and_then(|()| file.sync_data()))
             .and_then(|()| std::fs::rename(&beside, &path));
         written.map_err(|error| SnapshotError::Io {
             path: path.display().to_string(),
@@ -207,7 +210,8 @@ impl Snapshot {
         snapshot.map(Some)
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    /// Writes piece by piece, so that memories are not all there twice.
+    fn write_to(&self, out: &mut (impl Write + Seek)) -> std::io::Result<()> {
         let mut numbers: Vec<&[f32]> = Vec::new();
         let streams = self.streams.iter().map(|stream| StreamEntry {
             stream: stream.stream.clone(),
@@ -229,18 +233,23 @@ impl Snapshot {
         };
         // Plain data: turning it into text does not fail.
         let text = serde_json::to_vec(&description).unwrap_or_default();
-        let count: usize = numbers.iter().map(|part| part.len()).sum();
-        let mut rest = Vec::with_capacity(8 + text.len() + 4 * count);
-        rest.extend((text.len() as u64).to_le_bytes());
-        rest.extend(text);
-        for part in numbers {
-            rest.extend(part.iter().flat_map(|number| number.to_le_bytes()));
+        let mut digest = Sha256::new();
+        let mut write = |out: &mut dyn Write, bytes: &[u8]| {
+            digest.update(bytes);
+            out.write_all(bytes)
+        };
+        out.write_all(MAGIC)?;
+        out.write_all(&[0; DIGEST])?;
+        write(out, &(text.len() as u64).to_le_bytes())?;
+        write(out, &text)?;
+        let mut piece = Vec::with_capacity(4 * PIECE);
+        for numbers in numbers.iter().flat_map(|part| part.chunks(PIECE)) {
+            piece.clear();
+            piece.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+            write(out, &piece)?;
         }
-        let mut bytes = Vec::with_capacity(40 + rest.len());
-        bytes.extend(MAGIC);
-        bytes.extend(Sha256::digest(&rest));
-        bytes.extend(rest);
-        bytes
+        out.seek(SeekFrom::Start(MAGIC.len() as u64))?;
+        out.write_all(&digest.finalize())
     }
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
@@ -428,6 +437,8 @@ impl SnapshotWriter {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::io::Cursor;
+
     use super::*;
     use tracklens_sam2::appearance::Scene;
     use tracklens_sam2::model_folder::MemoryRules;
@@ -499,7 +510,9 @@ mod tests {
 
     #[test]
     fn damage_is_named() {
-        let whole = snapshot().to_bytes();
+        let mut whole = Cursor::new(Vec::new());
+        snapshot().write_to(&mut whole).unwrap();
+        let whole = whole.into_inner();
         for length in 0..whole.len() {
             assert!(Snapshot::from_bytes(&whole[..length]).is_err());
         }

@@ -140,6 +140,7 @@ fn golden_modules() {
         memory_step: vec![0; memory("memory_time").len()],
         pointer: memory("pointers"),
         pointer_time: memory("pointer_time"),
+        ..MemoryBatch::default()
     };
     let conditioned = engines.attend(&at_hand, &batch).unwrap();
     assert_close(
@@ -203,8 +204,7 @@ fn golden_modules() {
         object_score: data("memory_encoder.in.object_score"),
         from_prompt: data("memory_encoder.in.from_prompt"),
     };
-    let mut found = Vec::new();
-    engines.remember(&at_hand, &masks, &mut found).unwrap();
+    let found = engines.remember(&at_hand, &masks).unwrap().concat();
     assert_close("memory", &found, &data("memory_encoder.out.memory"), MEMORY);
 }
 

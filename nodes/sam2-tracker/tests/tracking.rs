@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracklens_sam2::model_folder::{Geometry, SelectionRules};
@@ -106,11 +107,8 @@ impl Modules for Brightness {
         &mut self,
         _: &Vec<f32>,
         masks: &MaskBatch,
-        out: &mut Vec<f32>,
-    ) -> Result<(), InferenceError> {
-        out.clear();
-        out.resize(masks.objects * self.memory, 1.0);
-        Ok(())
+    ) -> Result<Vec<Arc<[f32]>>, InferenceError> {
+        Ok(vec![vec![1.0; self.memory].into(); masks.objects])
     }
 }
 

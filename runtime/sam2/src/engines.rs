@@ -14,12 +14,13 @@ mod lanes;
 mod tensors;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ort::value::DynValue;
 use tracklens_onnx::SessionSettings;
 
 use encoder_thread::{EncoderThread, ImageEncoder};
-use lanes::{Engine, copy, cut, failed, lanes, numbers, parts, repeat, side_by_side, view};
+use lanes::{Engine, copy, cut, failed, lanes, numbers, output, parts, repeat, side_by_side, view};
 use tensors::{
     Expected, attention_tensors, decoder_inputs, decoder_outputs, encoder_tensors, memory_tensors,
 };
@@ -389,21 +390,14 @@ impl Modules for Engines {
         &mut self,
         frame: &Features,
         masks: &MaskBatch,
-        out: &mut Vec<f32>,
-    ) -> Result<(), InferenceError> {
+    ) -> Result<Vec<Arc<[f32]>>, InferenceError> {
         let engine = &mut self.memory_encoder;
         let name = engine.name;
         let [height, width] = masks.size;
         let memory_len = self.geometry.memory_len();
-        out.resize(masks.objects * memory_len, 0.0);
         let parts = parts(masks.objects, engine.sessions.len());
-        let mut rest = out.as_mut_slice();
-        let outs: Vec<&mut [f32]> = parts
-            .iter()
-            .map(|part| cut(&mut rest, part.len() * memory_len))
-            .collect();
-        let work = parts.into_iter().zip(engine.lanes()).zip(outs);
-        let work = work.map(|((part, mut session), out)| {
+        let work = parts.into_iter().zip(engine.lanes());
+        let work = work.map(|(part, mut session)| {
             move || {
                 let objects = part.len();
                 let shape = [objects, 1, height, width];
@@ -426,9 +420,10 @@ impl Modules for Engines {
                     ),
                 ];
                 let outputs = session.run(objects, inputs)?;
-                copy(name, objects, &outputs, "memory", out)
+                let memories = output(name, objects, &outputs, "memory", objects * memory_len)?;
+                Ok(memories.chunks_exact(memory_len).map(Arc::from).collect())
             }
         });
-        side_by_side(work).map(|_| ())
+        side_by_side(work).map(|parts: Vec<Vec<_>>| parts.into_iter().flatten().collect())
     }
 }

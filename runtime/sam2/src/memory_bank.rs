@@ -44,7 +44,7 @@ pub struct ShownMemory<'a> {
     /// The frame it is of, counted in frames worked on.
     pub step: u64,
     /// Cm×h×w.
-    pub tensor: &'a [f32],
+    pub tensor: &'a Arc<[f32]>,
 }
 
 /// Memories and pointers to be shown.
@@ -181,7 +181,7 @@ impl MemoryBank {
 
 impl Memory {
     fn shown(&self, time: i64) -> Option<ShownMemory<'_>> {
-        self.tensor.as_deref().map(|tensor| ShownMemory {
+        self.tensor.as_ref().map(|tensor| ShownMemory {
             time,
             step: self.step,
             tensor,
@@ -200,7 +200,8 @@ fn slot(step: u64, time: u64, stride: u64) -> Option<u64> {
 }
 
 impl MemoryBatch {
-    /// Fills the batch with what these objects are shown, padded to the longest: one copy.
+    /// Fills the batch with what these objects are shown, padded to the longest. Copies what its place does
+    /// not hold already: on most frames of a stream, an object's newest memory alone.
     pub fn fill(&mut self, shown: &[Shown<'_>], geometry: &Geometry) {
         let (memory_len, pointer_len) = (geometry.memory_len(), geometry.pointer_len());
         let most = |len: fn(&Shown<'_>) -> usize| shown.iter().map(len).max().unwrap_or(0);
@@ -209,7 +210,12 @@ impl MemoryBatch {
         self.memories = most(|s| s.memories.len()).max(1);
         self.pointers = most(|s| s.pointers.len()).max(1);
         let (memories, pointers) = (self.objects * self.memories, self.objects * self.pointers);
+        if self.held.len() * memory_len != self.memory.len() {
+            self.memory.clear();
+            self.held.clear();
+        }
         self.memory.resize(memories * memory_len, 0.0);
+        self.held.resize(memories, None);
         self.pointer.resize(pointers * pointer_len, 0.0);
         self.memory_time.clear();
         self.memory_time.resize(memories, -1);
@@ -221,13 +227,24 @@ impl MemoryBatch {
             for at in 0..self.memories {
                 let slot = object * self.memories + at;
                 let place = &mut self.memory[slot * memory_len..(slot + 1) * memory_len];
+                let held = &mut self.held[slot];
                 match shown.memories.get(at) {
                     Some(memory) => {
-                        place.copy_from_slice(memory.tensor);
+                        if !held
+                            .as_ref()
+                            .is_some_and(|held| Arc::ptr_eq(held, memory.tensor))
+                        {
+                            place.copy_from_slice(memory.tensor);
+                            *held = Some(memory.tensor.clone());
+                        }
                         self.memory_time[slot] = memory.time;
                         self.memory_step[slot] = memory.step;
                     }
-                    None => place.fill(0.0),
+                    None if held.is_some() => {
+                        place.fill(0.0);
+                        *held = None;
+                    }
+                    None => {}
                 }
             }
             for at in 0..self.pointers {
@@ -303,6 +320,15 @@ mod tests {
         temporal_stride: 1,
         pointers: 16,
         least_iou: None,
+    };
+
+    const GEOMETRY: Geometry = Geometry {
+        embedding: [1, 1, 1],
+        high_res_0: [1, 1, 1],
+        high_res_1: [1, 1, 1],
+        memory_channels: 1,
+        mask: [1, 1],
+        candidates: 1,
     };
 
     fn memory(step: u64) -> Memory {
@@ -436,22 +462,42 @@ mod tests {
         assert_eq!(times(&shown.show(15, &rules)), expected);
     }
 
+    proptest! {
+        #[test]
+        fn a_batch_is_filled_alike_whatever_it_held(
+            frames in prop::collection::vec(prop::collection::vec((0..4u64, 0..5u64), 1..5), 1..8),
+        ) {
+            let rules = MemoryRules { frames: 4, temporal_stride: 2, pointers: 2, ..RULES };
+            // Objects by when they came, each as many frames later.
+            let banks: Vec<Vec<MemoryBank>> = (0..4)
+                .map(|first| (first..first + 5).map(|last| bank(first, last, &rules)).collect())
+                .collect();
+            let mut kept = MemoryBatch::default();
+            for objects in frames {
+                let shown: Vec<Shown<'_>> = objects
+                    .iter()
+                    .map(|(first, age)| {
+                        banks[*first as usize][*age as usize].show(first + age + 1, &rules)
+                    })
+                    .collect();
+                let mut fresh = MemoryBatch::default();
+                fresh.fill(&shown, &GEOMETRY);
+                kept.fill(&shown, &GEOMETRY);
+                prop_assert_eq!(&kept.memory, &fresh.memory);
+                prop_assert_eq!(&kept.memory_time, &fresh.memory_time);
+                prop_assert_eq!(&kept.memory_step, &fresh.memory_step);
+            }
+        }
+    }
+
     #[test]
     fn objects_of_different_ages_share_a_batch() {
-        let geometry = Geometry {
-            embedding: [1, 1, 1],
-            high_res_0: [1, 1, 1],
-            high_res_1: [1, 1, 1],
-            memory_channels: 1,
-            mask: [1, 1],
-            candidates: 1,
-        };
         let (old, young) = (bank(0, 2, &RULES), bank(2, 2, &RULES));
         let mut batch = MemoryBatch {
             memory: vec![9.0; 100],
             ..MemoryBatch::default()
         };
-        batch.fill(&[old.show(3, &RULES), young.show(3, &RULES)], &geometry);
+        batch.fill(&[old.show(3, &RULES), young.show(3, &RULES)], &GEOMETRY);
         assert_eq!((batch.memories, batch.pointers), (3, 3));
         assert_eq!(batch.memory, [0.0, 1.0, 2.0, 2.0, 0.0, 0.0]);
         assert_eq!(batch.memory_time, [0, 2, 1, 0, -1, -1]);

@@ -3,7 +3,7 @@
 //! The tracker knows only this; [`crate::Engines`] does it with ONNX Runtime. Tensors are flat,
 //! row-major; `B` is the number of objects in a batch (docs/models.md).
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::model_folder::Geometry;
@@ -68,6 +68,8 @@ pub struct MemoryBatch {
     pub pointers: usize,
     /// B×M×Cm×h×w.
     pub memory: Vec<f32>,
+    /// B×M: whose copy `memory` holds there; nothing where it holds zeros.
+    pub held: Vec<Option<Arc<[f32]>>>,
     /// B×M: 0 conditioning, 1 … recent, −1 absent.
     pub memory_time: Vec<i64>,
     /// B×M: the frame, counted in frames worked on; 0 where absent.
@@ -214,7 +216,7 @@ pub trait Modules {
         out: &mut Decoded,
     ) -> Result<(), InferenceError>;
 
-    /// Makes memories of masks: `out` becomes B×Cm×h×w.
+    /// Makes memories of masks: Cm×h×w of each.
     ///
     /// # Errors
     /// Where inference fails.
@@ -222,6 +224,5 @@ pub trait Modules {
         &mut self,
         frame: &Self::Frame,
         masks: &MaskBatch,
-        out: &mut Vec<f32>,
-    ) -> Result<(), InferenceError>;
+    ) -> Result<Vec<Arc<[f32]>>, InferenceError>;
 }

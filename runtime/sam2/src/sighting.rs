@@ -65,7 +65,6 @@ pub struct Observer<M> {
     prompts: PromptBatch,
     decoded: Decoded,
     masks: MaskBatch,
-    memory: Vec<f32>,
     spare: Vec<Vec<f32>>,
     times: Stages,
 }
@@ -91,7 +90,6 @@ impl<M: Modules> Observer<M> {
             prompts: PromptBatch::default(),
             decoded: Decoded::default(),
             masks: MaskBatch::default(),
-            memory: Vec::new(),
             spare: Vec::new(),
             times: Stages::default(),
         }
@@ -370,12 +368,10 @@ impl<M: Modules> Observer<M> {
         frame: &M::Frame,
         memories: &mut Vec<Arc<[f32]>>,
     ) -> Result<(), InferenceError> {
-        let (modules, masks, memory) = (&mut self.modules, &self.masks, &mut self.memory);
-        timed(&mut self.times.remember, || {
-            modules.remember(frame, masks, memory)
-        })?;
-        let len = self.config.geometry.memory_len();
-        memories.extend(self.memory.chunks_exact(len).map(Arc::from));
+        let (modules, masks) = (&mut self.modules, &self.masks);
+        memories.extend(timed(&mut self.times.remember, || {
+            modules.remember(frame, masks)
+        })?);
         Ok(())
     }
 

@@ -221,18 +221,29 @@ pub(super) fn copy(
     name: &str,
     out: &mut [f32],
 ) -> Result<(), InferenceError> {
+    out.copy_from_slice(output(module, objects, outputs, name, out.len())?);
+    Ok(())
+}
+
+/// An output's numbers, so many.
+pub(super) fn output<'o>(
+    module: &'static str,
+    objects: usize,
+    outputs: &'o SessionOutputs<'_>,
+    name: &str,
+    len: usize,
+) -> Result<&'o [f32], InferenceError> {
     let value = outputs
         .get(name)
         .ok_or_else(|| failed(module, objects, format!("no output {name}")))?;
     let (shape, data) = value
         .try_extract_tensor::<f32>()
         .map_err(|error| failed(module, objects, error.to_string()))?;
-    if data.len() != out.len() {
-        let reason = format!("expected {} numbers in {name}, came {shape:?}", out.len());
+    if data.len() != len {
+        let reason = format!("expected {len} numbers in {name}, came {shape:?}");
         return Err(failed(module, objects, reason));
     }
-    out.copy_from_slice(data);
-    Ok(())
+    Ok(data)
 }
 
 pub(super) fn numbers<'v>(
