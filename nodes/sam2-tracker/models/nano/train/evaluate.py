@@ -41,7 +41,9 @@ class Model:
         return self.run(self.image_encoder, image=np.ascontiguousarray(x))
 
     def decode(self, embedding, high0, high1, points=None, mask=None):
-        """points: list of (x, y, label) in the model's input, for each object the same; mask: logits of the mask size."""
+        """points: list of (x, y, label) in the model's input, for each object the same; mask: logits of the mask size. Only the first
+        candidate, where neither is given and tracking always takes that."""
+        first = points is None and mask is None and not self.selection["multimask_tracking"] and self.selection["stability_threshold"] <= 0
         b = embedding.shape[0]
         points = points or []
         boxed = any(p[2] in (2, 3) for p in points)
@@ -51,7 +53,7 @@ class Model:
         given = mask is not None
         prompt = mask if given else np.zeros((b, 1, *self.mask_size), np.float32)
         return self.run(self.mask_decoder, embedding=embedding, high_res_0=high0, high_res_1=high1, point_coords=coords, point_labels=labels,
-                        mask_prompt=prompt.astype(np.float32), has_mask=np.full(b, float(given), np.float32))
+                        mask_prompt=prompt.astype(np.float32), has_mask=np.full(b, float(given), np.float32), all_candidates=np.array([not first], np.int64))
 
     def stable(self, logits):
         d = self.selection["stability_delta"]

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from evaluate import frames_of
+from graph import branches, names_used
 from network import C, CANDIDATES, CM, HIGH0, HIGH1, SCALES, Nano
 
 WIDTH, HEIGHT = 448, 256
@@ -82,23 +83,13 @@ def examples():
                              {"embedding": {}, "memory": {0: B, 1: M}, "memory_time": {0: B, 1: M}, "frames": {0: S}, "memory_frame": {0: B, 1: M},
                               "newest": {0: T}, "newest_frame": {0: B}}, ["conditioned"]),
         "mask_decoder": ({"embedding": torch.randn(b, C, H16, W16), "high_res_0": h0, "high_res_1": h1, "point_coords": torch.rand(b, p, 2) * 200,
-                          "point_labels": torch.ones(b, p, dtype=torch.long), "mask_prompt": torch.randn(b, 1, H4, W4), "has_mask": torch.ones(b)},
+                          "point_labels": torch.ones(b, p, dtype=torch.long), "mask_prompt": torch.randn(b, 1, H4, W4), "has_mask": torch.ones(b),
+                          "all_candidates": torch.ones(1, dtype=torch.long)},
                          {"embedding": {0: B}, "high_res_0": {}, "high_res_1": {}, "point_coords": {0: B, 1: P}, "point_labels": {0: B, 1: P},
-                          "mask_prompt": {0: B}, "has_mask": {0: B}}, ["mask_logits", "iou", "pointers", "object_score"]),
+                          "mask_prompt": {0: B}, "has_mask": {0: B}, "all_candidates": {}}, ["mask_logits", "iou", "pointers", "object_score"]),
         "memory_encoder": ({"embedding": emb, "mask_logits": torch.randn(b, 1, 120, 210), "object_score": torch.ones(b, 1), "from_prompt": torch.ones(b)},
                            {"embedding": {}, "mask_logits": {0: B, 2: ma, 3: mb}, "object_score": {0: B}, "from_prompt": {0: B}}, ["memory"]),
     }
-
-
-def branches(graph):
-    """The graphs inside a graph's nodes."""
-    return [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
-
-
-def names_used(graph):
-    """Every tensor that a node or an output takes, in the branches, too."""
-    used = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    return used.union(*map(names_used, branches(graph)))
 
 
 def strip(graph):
@@ -111,8 +102,9 @@ def strip(graph):
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
-    for branch in branches(graph):
-        strip(branch)
+    for node in graph.node:
+        for branch in branches(node):
+            strip(branch)
 
 
 def session(path, threads=2):
@@ -173,9 +165,11 @@ def check(net, out):
             assert np.isfinite(c).all() and np.abs(a - c[:b]).max() < 1e-5, f"padding of the batch matters: {np.abs(a - c[:b]).max()}"
         for p in (1, 2, 4):
             feed = {"embedding": torch.from_numpy(a), "high_res_0": h0, "high_res_1": h1, "point_coords": torch.rand(b, p, 2) * 200,
-                    "point_labels": torch.randint(-1, 4, (b, p)), "mask_prompt": torch.randn(b, 1, H4, W4), "has_mask": torch.rand(b).round()}
+                    "point_labels": torch.randint(-1, 4, (b, p)), "mask_prompt": torch.randn(b, 1, H4, W4), "has_mask": torch.rand(b).round(), "all_candidates": torch.ones(1, dtype=torch.long)}
             both("mask_decoder", {**feed, "point_labels": torch.full((b, p), -1), "has_mask": torch.zeros(b)})
             a1 = both("mask_decoder", feed)
+            alone = both("mask_decoder", {**feed, "all_candidates": torch.zeros(1, dtype=torch.long)})
+            assert all(np.abs(a[:, :1] - b[:, :1]).max() < 1e-5 for a, b in zip(a1, alone)), "the first candidate knows of others"
             more = {**feed, "point_coords": torch.cat([feed["point_coords"], torch.zeros(b, 2, 2)], 1), "point_labels": torch.cat([feed["point_labels"], torch.full((b, 2), -1)], 1)}
             a2 = s["mask_decoder"].run(None, {k: v.numpy() for k, v in more.items()})
             assert np.abs(a1[0] - a2[0]).max() < 1e-3, "points without a label matter"

@@ -295,6 +295,7 @@ class MaskDecoder(nn.Module):
         self.res4 = Residual(HIGH0)
         self.out = conv(HIGH0, CANDIDATES, 3)
         nn.init.constant_(self.out.bias, -2.0)
+        self.register_buffer("ones", torch.ones(1, HIGH0, 1, 1), persistent=False)
         self.iou_in, self.iou_out = nn.Linear(WIDE + HIGH1 + CANDIDATES + 1, 64), nn.Linear(64, 1)
         self.score_in, self.score_out = nn.Linear(2 * WIDE + 2, 64), nn.Linear(64, 1)
         self.detector = Detector().requires_grad_(False)
@@ -406,7 +407,40 @@ class MaskDecoder(nn.Module):
         operands = (boxes, fused, fine, high_res_1, coords, labels, given, has_mask)
         return either((labels >= 0).any() | (has_mask > 0).any(), prompted, left_alone, operands)
 
-    def forward(self, embedding, high_res_0, high_res_1, point_coords, point_labels, mask_prompt, has_mask):
+    def judge(self, logits, which, summary, x8, high_res_1, fused):
+        """Predicted IoU and pointer of these candidates, and how many cells each has."""
+        height, width = high_res_1.shape[-2:]
+        inside = F.avg_pool2d(torch.sigmoid(logits), 2)                      # B N H/8 W/8
+        area = inside.sum((2, 3)) + 1e-3                                     # B N
+        sharp = F.avg_pool2d(torch.sigmoid(4 * logits), 2).sum((2, 3)) / area
+        pool = lambda weight, f: torch.matmul(weight.flatten(2), f.flatten(2).transpose(1, 2)) / area[:, :, None]
+        one_hot = torch.eye(CANDIDATES, device=logits.device, dtype=logits.dtype)[None, which] + torch.zeros_like(area)[:, :, None]
+        summary = summary[:, None] + torch.zeros_like(area)[:, :, None]
+        quality = torch.cat([summary, pool(inside, x8), one_hot, sharp[:, :, None]], 2)
+        iou = torch.sigmoid(self.iou_out(F.relu(self.iou_in(quality))))[:, :, 0]
+        # pointer: what the object looks like (for recognising it again; this network's attention does not need it)
+        # features are pooled where they are: under what their enlarged cells have of the mask
+        inside16 = torch.matmul(torch.matmul(shares(height // 2, inside), inside), shares(width // 2, inside).transpose(0, 1))
+        pointers = torch.cat([pool(inside, high_res_1), pool(inside16, fused[:, :FEATURES])], 2)
+        return iou, pointers, area
+
+    def others(self, all_candidates, x4, *of):
+        """The candidates after the first, where somebody wants them."""
+
+        def look(x4, *of):
+            logits = F.conv2d(x4, self.out.weight[1:], self.out.bias[1:], padding=1)
+            return (logits, *self.judge(logits, slice(1, None), *of)[:2])
+
+        def nothing(x4, summary, x8, high_res_1, fused):
+            none = lambda *size: torch.zeros(x4.shape[0], CANDIDATES - 1, *size, device=x4.device, dtype=x4.dtype)
+            return none(*x4.shape[2:]), none(), none(high_res_1.shape[1] + FEATURES)
+
+        return either((all_candidates > 0).any(), look, nothing, (x4, *of))
+
+    def forward(self, embedding, high_res_0, high_res_1, point_coords, point_labels, mask_prompt, has_mask, all_candidates=None):
+        """all_candidates 1: whether more than the first is wanted; else the others are 0. Left out: it is."""
+        if all_candidates is None:
+            all_candidates = torch.ones(1, dtype=torch.long, device=embedding.device)
         height, width = high_res_1.shape[-2:]
         boxes = self.boxes(high_res_1, point_labels)
         high_res_1 = high_res_1[:, :HIGH1]
@@ -421,22 +455,15 @@ class MaskDecoder(nn.Module):
         x8 = self.res8(F.relu(x8))
         x4 = upsample(self.to4(x8)) + self.mask4(torch.cat([given, F.pixel_shuffle(fine[:, :4], 2)], 1)) + high_res_0
         x4 = self.res4(F.relu(x4))
-        logits = self.out(x4)
-
-        inside = F.avg_pool2d(torch.sigmoid(logits), 2)                      # B N H/8 W/8
-        area = inside.sum((2, 3)) + 1e-3                                     # B N
-        sharp = F.avg_pool2d(torch.sigmoid(4 * logits), 2).sum((2, 3)) / area
-        pool = lambda weight, f: torch.matmul(weight.flatten(2), f.flatten(2).transpose(1, 2)) / area[:, :, None]
-        one_hot = torch.eye(CANDIDATES, device=logits.device, dtype=logits.dtype)[None] + torch.zeros_like(area)[:, :, None]
-        summary = pooled[:, None, :WIDE] + torch.zeros_like(area)[:, :, None]
-        quality = torch.cat([summary, pool(inside, x8), one_hot, sharp[:, :, None]], 2)
-        iou = torch.sigmoid(self.iou_out(F.relu(self.iou_in(quality))))[:, :, 0]
-        peak = logits[:, :1].amax((2, 3)).clamp(-20, 20) * 0.1
-        score = self.score_out(F.relu(self.score_in(torch.cat([pooled, peak, torch.log(area[:, :1])], 1))))
-        # pointer: what the object looks like (for recognising it again; this network's attention does not need it)
-        # features are pooled where they are: under what their enlarged cells have of the mask
-        inside16 = torch.matmul(torch.matmul(shares(height // 2, inside), inside), shares(width // 2, inside).transpose(0, 1))
-        pointers = torch.cat([pool(inside, high_res_1), pool(inside16, fused[:, :FEATURES])], 2)
+        # a convolution with one output: each channel by itself, and their sum
+        each = F.conv2d(x4, self.out.weight[:1].transpose(0, 1), padding=1, groups=HIGH0)
+        first = F.conv2d(each, self.ones, self.out.bias[:1])
+        summary = pooled[:, :WIDE]
+        iou, pointers, area = self.judge(first, slice(0, 1), summary, x8, high_res_1, fused)
+        peak = first.amax((2, 3)).clamp(-20, 20) * 0.1
+        score = self.score_out(F.relu(self.score_in(torch.cat([pooled, peak, torch.log(area)], 1))))
+        others = self.others(all_candidates, x4, summary, x8, high_res_1, fused)
+        logits, iou, pointers = (torch.cat(both, 1) for both in zip((first, iou, pointers), others))
         return logits, iou, pointers * (score > 0).to(pointers.dtype)[:, :, None], score
 
 
