@@ -254,7 +254,7 @@ impl Snapshot {
 
     fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let cut = || "it is cut off".to_owned();
-        let (magic, bytes) = bytes.split_at_checked(8).ok_or_else(cut)?;
+        let (magic, bytes) = bytes.split_at_checked(MAGIC.len()).ok_or_else(cut)?;
         if magic[..6] != MAGIC[..6] {
             return Err("it is no snapshot of this node".into());
         }
@@ -264,7 +264,7 @@ impl Snapshot {
                 magic[7], MAGIC[7]
             ));
         }
-        let (checksum, rest) = bytes.split_at_checked(32).ok_or_else(cut)?;
+        let (checksum, rest) = bytes.split_at_checked(DIGEST).ok_or_else(cut)?;
         if Sha256::digest(rest).as_slice() != checksum {
             return Err("its checksum is wrong".into());
         }

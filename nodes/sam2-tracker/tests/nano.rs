@@ -1,4 +1,4 @@
-//! The embedded model: what must hold of its modules whatever its weights are.
+//! The embedded model: its candidates, all of them and the first alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::path::Path;

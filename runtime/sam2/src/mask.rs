@@ -213,17 +213,18 @@ impl Layer {
             }
             _ => (0, 0),
         };
-        let lines = rows.0 * cell_columns..(rows.1 + 1) * cell_columns;
-        let cells = (left..right).flat_map(|x| {
-            let lines = logits[lines.clone()].chunks_exact(cell_columns);
-            lines.map(move |line| line[x])
-        });
+        let height = rows.1 + 1 - rows.0;
+        let lines = logits[rows.0 * cell_columns..].chunks_exact(cell_columns);
+        let mut cells = Vec::with_capacity((right - left) * height);
+        for x in left..right {
+            cells.extend(lines.clone().take(height).map(|line| line[x]));
+        }
         Self {
             rows,
             pixels,
             left,
-            cells: cells.collect(),
-            column: vec![f32::NEG_INFINITY; rows.1 + 1 - rows.0],
+            cells,
+            column: vec![f32::NEG_INFINITY; height],
             runs: RunBuilder::default(),
         }
     }

@@ -230,10 +230,8 @@ impl MemoryBatch {
                 let held = &mut self.held[slot];
                 match shown.memories.get(at) {
                     Some(memory) => {
-                        if !held
-                            .as_ref()
-                            .is_some_and(|held| Arc::ptr_eq(held, memory.tensor))
-                        {
+                        let is_new = |held: &Arc<_>| !Arc::ptr_eq(held, memory.tensor);
+                        if held.as_ref().is_none_or(is_new) {
                             place.copy_from_slice(memory.tensor);
                             *held = Some(memory.tensor.clone());
                         }

@@ -50,24 +50,20 @@ pub(super) fn stages(pages: &BTreeMap<&'static str, Vec<Sample>>) -> Vec<Stage> 
     let mut stages = Vec::new();
     for (node, samples) in pages {
         let mut histograms: BTreeMap<&str, Histogram> = BTreeMap::new();
-        let mut cpu: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+        let mut cpu: BTreeMap<&str, Histogram> = BTreeMap::new();
         for sample in samples {
-            let part = |of: &[&str]| of.iter().find_map(|name| sample.name.strip_prefix(name));
-            let Some(operation) = sample.label("operation") else {
+            let of = [FRAME_DURATION, INFERENCE, FRAME_CPU];
+            let part = of
+                .iter()
+                .find_map(|name| Some((*name, sample.name.strip_prefix(name)?)));
+            let (Some((name, part)), Some(operation)) = (part, sample.label("operation")) else {
                 continue;
             };
-            if let Some(part) = part(&[FRAME_CPU]) {
-                let (seconds, count) = cpu.entry(operation).or_default();
-                match part {
-                    "_sum" => *seconds += sample.value,
-                    "_count" => *count += sample.value,
-                    _ => {}
-                }
-            }
-            let Some(part) = part(&[FRAME_DURATION, INFERENCE]) else {
-                continue;
+            let all = match name {
+                FRAME_CPU => &mut cpu,
+                _ => &mut histograms,
             };
-            let histogram = histograms.entry(operation).or_default();
+            let histogram = all.entry(operation).or_default();
             match part {
                 "_sum" => histogram.sum += sample.value,
                 "_count" => histogram.count += sample.value,
@@ -80,24 +76,24 @@ pub(super) fn stages(pages: &BTreeMap<&'static str, Vec<Sample>>) -> Vec<Stage> 
                 _ => {}
             }
         }
-        stages.extend(histograms.into_iter().map(|(operation, histogram)| {
-            Stage {
-                node,
-                operation: operation.to_string(),
-                count: histogram.count,
-                mean: histogram.sum / histogram.count.max(1.0),
-                p50: histogram.quantile(0.5),
-                p99: histogram.quantile(0.99),
-                cpu: cpu
-                    .get(operation)
-                    .map(|(seconds, count)| seconds / count.max(1.0)),
-            }
+        stages.extend(histograms.into_iter().map(|(operation, histogram)| Stage {
+            node,
+            operation: operation.to_string(),
+            count: histogram.count,
+            mean: histogram.mean(),
+            p50: histogram.quantile(0.5),
+            p99: histogram.quantile(0.99),
+            cpu: cpu.get(operation).map(Histogram::mean),
         }));
     }
     stages
 }
 
 impl Histogram {
+    fn mean(&self) -> f64 {
+        self.sum / self.count.max(1.0)
+    }
+
     /// Linear inside a bucket, as Prometheus' histogram_quantile.
     fn quantile(&self, q: f64) -> f64 {
         let wanted = q * self.count;

@@ -226,11 +226,11 @@ def check(folder, plain, seen):
         print(f"{module}, relative error of each output:", " ".join(f"{x:.3f}" for x in np.mean(off, 0)))
         worst = max(worst, np.mean(off, 0).max())
     for feed in seen["mask_decoder"]:
-        a, b = (m.mask_decoder.run(None, feed)[0][0, 0] > 0 for m in (before, after))
-        if (a | b).any():
-            overlap[bool((feed["point_labels"] >= 0).any())].append(region(a, b))
-        a, b = (m.mask_decoder.run(None, {**feed, "all_candidates": np.ones(1, np.int64)})[0] for m in (before, after))
-        others += [region(x > 0, y > 0) for x, y in zip(a[0, 1:], b[0, 1:]) if (x > 0).any()]
+        feed = {**feed, "all_candidates": np.ones(1, np.int64)}
+        a, b = (m.mask_decoder.run(None, feed)[0][0] > 0 for m in (before, after))
+        if (a[0] | b[0]).any():
+            overlap[bool((feed["point_labels"] >= 0).any())].append(region(a[0], b[0]))
+        others += [region(x, y) for x, y in zip(a[1:], b[1:]) if (x | y).any()]
     masks = {prompted: np.mean(all_) for prompted, all_ in overlap.items()}
     others = np.mean(others)
     print(f"mask_decoder, overlap with f32 from the same input: while tracking {masks[False]:.3f}, prompted {masks[True]:.3f}, candidates after the first {others:.3f}")
