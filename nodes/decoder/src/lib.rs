@@ -14,4 +14,4 @@ mod takeover;
 pub use chunk_streams::{ChunkStreams, Step};
 pub use chunk_worker::{Chunk, ChunkItem, ChunkWorker};
 pub use sources::{Source, SourcesError};
-pub use stream::{Playback, StreamItem, StreamWorker};
+pub use stream::{Playback, StreamItem, StreamWorker, threads_for};

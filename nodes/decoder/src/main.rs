@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tracklens_decoder::{Chunk, ChunkStreams, Playback, Step, StreamWorker, sources};
+use tracklens_decoder::{Chunk, ChunkStreams, Playback, Step, StreamWorker, sources, threads_for};
 use tracklens_node::{
     BadMessage, Context, Message, Node, Outputs, Policy, StreamChange, Work, metrics as names,
 };
@@ -69,7 +69,10 @@ impl Node for Decoder {
         let playback = Playback {
             live,
             rounds: settings.source_loop,
-            threads: settings.decoder_threads,
+            threads: match settings.decoder_threads {
+                0 if !live => threads_for(list.len()),
+                threads => threads,
+            },
             timeout: Duration::from_secs_f64(settings.source_timeout_seconds),
             reconnect: match settings.source_reconnect.as_str() {
                 "auto" => live,
@@ -78,7 +81,7 @@ impl Node for Decoder {
             hwaccel: Hwaccel::parse(&settings.decoder_hwaccel),
         };
         let options = ChunkOptions {
-            threads: playback.threads,
+            threads: settings.decoder_threads,
             low_delay: live,
             hwaccel: playback.hwaccel.clone(),
         };

@@ -1,5 +1,6 @@
 //! One source's thread: decodes a few frames ahead of the consumer, and waits when it is ahead.
 
+use std::num::NonZero;
 use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,6 +14,8 @@ use tracklens_video::{
 
 /// Frames decoded ahead of the consumer.
 const AHEAD: usize = 2;
+/// As many threads as FFmpeg takes by itself at most.
+const MOST_THREADS: usize = 16;
 /// The first pause before a network source is opened again, and the longest.
 const RECONNECT_FIRST: Duration = Duration::from_millis(500);
 const RECONNECT_CAP: Duration = Duration::from_secs(15);
@@ -36,6 +39,18 @@ pub struct Playback {
     pub reconnect: bool,
     /// Decoding on a device.
     pub hwaccel: Hwaccel,
+}
+
+/// Threads of the codec for so many sources that are decoded as fast as they can be: 0, FFmpeg's own
+/// choice of one more than there are cores, but twice as many for a single source. Pictures that are
+/// decoded side by side wait for rows of those before them, and leave cores idle that others can fill.
+#[must_use]
+pub fn threads_for(sources: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    match (sources, cores) {
+        (1, 2..) => MOST_THREADS.min(2 * (cores + 1)),
+        _ => 0,
+    }
 }
 
 /// What comes out of a source, in order.
@@ -258,21 +273,19 @@ impl<W: Fn()> Player<W> {
             0 => u64::MAX,
             rounds => rounds,
         };
+        let mut reader = match self.open(file) {
+            Ok(reader) => reader,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.send(StreamItem::Opened(reader.info().clone()))?;
         for round in 0..rounds {
-            let options = ReaderOptions {
-                threads: self.playback.threads,
-                timeout: self.playback.timeout,
-                hwaccel: self.playback.hwaccel.clone(),
-                low_delay: self.playback.live && !file,
-                stop: self.stop.clone(),
-            };
-            let mut reader = match Reader::open(&self.url, options) {
-                Ok(reader) => reader,
-                Err(error) => return Ok(Err(error)),
-            };
-            if round == 0 {
-                self.send(StreamItem::Opened(reader.info().clone()))?;
-            } else {
+            if round > 0 {
+                if !reader.rewind() {
+                    reader = match self.open(file) {
+                        Ok(reader) => reader,
+                        Err(error) => return Ok(Err(error)),
+                    };
+                }
                 self.clock.next_round();
             }
             let played = self.play(&mut reader, self.playback.live && file)?;
@@ -284,6 +297,17 @@ impl<W: Fn()> Player<W> {
             }
         }
         Ok(Ok(()))
+    }
+
+    fn open(&self, file: bool) -> Result<Reader, VideoError> {
+        let options = ReaderOptions {
+            threads: self.playback.threads,
+            timeout: self.playback.timeout,
+            hwaccel: self.playback.hwaccel.clone(),
+            low_delay: self.playback.live && !file,
+            stop: self.stop.clone(),
+        };
+        Reader::open(&self.url, options)
     }
 
     fn play(

@@ -26,6 +26,10 @@ use crate::{Damage, Picture, VideoError};
 
 /// After so many refused packets or frames without a good one between, a stream is given up.
 const MAX_ERRORS_IN_A_ROW: u32 = 100_000;
+/// Containers with an index of where each frame is, in FFmpeg's names.
+const INDEXED: [&str; 2] = ["mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"];
+/// A time before any frame, in microseconds.
+const BEFORE_ALL: i64 = -1_000_000_000_000;
 /// Longest side of a frame in pixels.
 const MAX_SIDE: u32 = 16_384;
 
@@ -135,6 +139,27 @@ impl Reader {
     #[must_use]
     pub fn damage(&self) -> &Damage {
         &self.damage
+    }
+
+    /// Goes back to the first frame, keeping decoder and threads; what was found out when it was
+    /// opened is not looked for again. Only at the end of a video without damage whose container has
+    /// an index: `false` says that it must be opened anew.
+    #[must_use]
+    pub fn rewind(&mut self) -> bool {
+        let indexed = INDEXED.contains(&self.info.format.as_str());
+        if !indexed || !matches!(self.phase, Phase::Ended) || self.damage.any() {
+            return false;
+        }
+        self.watch.arm(self.timeout);
+        if self.input.seek(BEFORE_ALL, ..).is_err() {
+            return false;
+        }
+        self.decoder.flush();
+        self.timeline.restart();
+        self.arrivals = Arrivals::default();
+        (self.packets, self.frames) = (0, 0);
+        self.phase = Phase::Reading;
+        true
     }
 
     /// The next frame in presentation order; `None` at the end.

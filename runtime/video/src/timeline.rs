@@ -35,6 +35,12 @@ impl Timeline {
         self.period_ns = period_ns.max(1);
     }
 
+    /// The next frame is the first again, at 0.
+    pub(crate) fn restart(&mut self) {
+        self.origin_ns = None;
+        self.last_ns = None;
+    }
+
     /// The time of the next frame in presentation order.
     pub(crate) fn next(&mut self, ticks: Option<i64>) -> i64 {
         let following = self

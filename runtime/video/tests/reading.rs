@@ -32,6 +32,76 @@ fn real_clips_give_exactly_the_frames_that_ffprobe_counts() {
     }
 }
 
+/// What a picture is: its time, whether it is a keyframe, its pixels.
+fn whole(picture: &Picture) -> (i64, bool, Vec<u8>) {
+    (picture.pts_ns(), picture.info().keyframe, pixels(picture))
+}
+
+#[test]
+fn from_the_beginning_again_all_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = with_b_frames(folder.path());
+    let source = clip.to_str().unwrap();
+    let cut = ["-ss", "0.3", "-i", source, "-c", "copy"];
+    for (name, arguments, rewinds) in [
+        ("all.mp4", &["-i", source, "-c", "copy"][..], true),
+        // Begins before it is shown, by an edit list.
+        ("cut.mp4", &cut[..], true),
+        ("cut.mkv", &cut[..], true),
+        (
+            "fragments.mp4",
+            &[
+                "-i",
+                source,
+                "-c",
+                "copy",
+                "-movflags",
+                "frag_keyframe+empty_moov",
+            ][..],
+            true,
+        ),
+        ("copy.ts", &["-i", source, "-c", "copy"][..], false),
+        ("copy.h264", &["-i", source, "-c", "copy"][..], false),
+    ] {
+        let path = folder.path().join(name);
+        ffmpeg(&[arguments, &[path.to_str().unwrap()]].concat());
+        let mut reader = open(&path).unwrap();
+        assert!(!reader.rewind(), "{name}: not before its end");
+        let mut rounds = Vec::new();
+        loop {
+            let mut round = Vec::new();
+            while let Some(picture) = reader.next().unwrap() {
+                round.push(whole(&picture));
+            }
+            rounds.push(round);
+            if rounds.len() == 3 || !reader.rewind() {
+                break;
+            }
+        }
+        assert_eq!(rounds.len(), if rewinds { 3 } else { 1 }, "{name}");
+        assert_eq!(rounds[0].len(), frame_count(&path), "{name}");
+        assert!(rounds.iter().all(|round| *round == rounds[0]), "{name}");
+        assert!(!reader.damage().any(), "{name}: {}", reader.damage());
+    }
+}
+
+#[test]
+fn real_clips_are_the_same_from_the_beginning_again() {
+    for clip in clips() {
+        let mut reader = open(&clip).unwrap();
+        let mut rounds = [Vec::new(), Vec::new()];
+        for (number, round) in rounds.iter_mut().enumerate() {
+            assert!(number == 0 || reader.rewind(), "{}", clip.display());
+            while let Some(picture) = reader.next().unwrap() {
+                let (pts_ns, keyframe, pixels) = whole(&picture);
+                let sum = pixels.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+                round.push((pts_ns, keyframe, sum));
+            }
+        }
+        assert!(rounds[0] == rounds[1], "{}", clip.display());
+    }
+}
+
 /// A clip with B-frames: a real one where there is one, else one that FFmpeg makes.
 fn with_b_frames(folder: &std::path::Path) -> std::path::PathBuf {
     let path = folder.join("b-frames.mp4");

@@ -856,7 +856,7 @@ pub static TABLE: &[Setting] = &[
         Kind::Integer { min: 0, max: 64 },
         All("0"),
         DECODER,
-        "decoding threads per stream; 0 lets FFmpeg choose",
+        "decoding threads per stream; 0 chooses: cores + 1, twice as many for a single file",
     ),
     row(
         "DECODER_HWACCEL",
