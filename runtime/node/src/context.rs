@@ -21,6 +21,10 @@ use crate::{metrics, wire};
 /// Bits of an epoch that count openings between two restarts of a node.
 const EPOCH_BITS: u32 = 20;
 
+/// Bytes of frames on their way at most: the least shared memory of a producer of frames, less room for
+/// two of them (docs/nodes.md).
+const FRAMES_ON_THEIR_WAY: usize = 100 << 20;
+
 /// The node's outputs. Outputs that the graph does not declare are not sent.
 pub struct Outputs {
     pub(crate) node: DoraNode,
@@ -29,6 +33,8 @@ pub struct Outputs {
     /// Where what is being sent is the oldest unacknowledged message of its stream: how many are on
     /// their way at most.
     pub(crate) start: Option<usize>,
+    /// Bytes of the largest frame sent.
+    pub(crate) largest_frame: usize,
 }
 
 impl Outputs {
@@ -55,6 +61,7 @@ impl Outputs {
         if !self.wanted(output) {
             return Ok(());
         }
+        self.largest_frame = self.largest_frame.max(info.byte_len());
         let mut metadata = Metadata::default();
         header.write(&mut metadata);
         info.write(&mut metadata);
@@ -254,6 +261,15 @@ impl<P> Context<P> {
     #[must_use]
     pub fn is_waiting(&self, stream: &StreamId) -> bool {
         self.outbox.is_waiting(stream)
+    }
+
+    /// Messages for which there is room on their way in a lossless graph: frames share memory, and a
+    /// consumer acknowledges in groups of half of what its sender may have on its way, so that no node
+    /// may wait for more than those before it send. A source's inputs count something else.
+    pub(crate) fn room_on_the_way(&self, source: bool) -> usize {
+        let frames = FRAMES_ON_THEIR_WAY / self.outputs.largest_frame.max(1);
+        let inputs = self.inboxes.values().filter(|_| !source);
+        inputs.filter_map(Inbox::window).fold(frames, usize::min)
     }
 
     /// How the consumers of the gated output have kept up so far.

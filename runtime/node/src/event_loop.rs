@@ -32,6 +32,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// An input that has been silent for this long says `hello` again: what was sent to it and lost on
 /// the way is repeated.
 const IDLE: Duration = Duration::from_secs(1);
+/// Messages that may wait on an edge that does not say how many (`DEFAULT_QUEUE_SIZE` of dora-message).
+const DEFAULT_QUEUE_SIZE: usize = 10;
 /// The settings of the event loop itself.
 const SETTINGS: &[&str] = &[
     "FLOW_MODE",
@@ -183,11 +185,17 @@ impl<N: Node> Shell<N> {
             .iter()
             .filter(|id| id.starts_with("credit_"))
             .cloned();
-        let inboxes = inputs
+        let inboxes: BTreeMap<String, Inbox> = inputs
             .iter()
             .filter(|id| declared.contains(&credit_output(id)))
             .map(|id| (id.clone(), Inbox::new(!live || N::SOURCE)))
             .collect();
+        let edges = config.inputs.iter();
+        let queues = edges
+            .filter(|(id, _)| inboxes.contains_key(id.as_str()))
+            .map(|(_, input)| input.queue_size.unwrap_or(DEFAULT_QUEUE_SIZE));
+        let window = queues.fold(own.flow_window, usize::min);
+        let window = u32::try_from(window).unwrap_or(u32::MAX);
         let open_sources = inputs
             .iter()
             .filter(|id| id.starts_with("stream_events"))
@@ -205,6 +213,7 @@ impl<N: Node> Shell<N> {
                 node,
                 declared: (!test_mode).then_some(declared),
                 start: None,
+                largest_frame: 0,
             },
             inboxes,
             words: LastWords::default(),
@@ -223,7 +232,6 @@ impl<N: Node> Shell<N> {
                 .wrap_err("the node's settings and the settings table disagree")?,
             &mut ctx,
         )?;
-        let window = u32::try_from(own.flow_window).unwrap_or(u32::MAX);
         let now = Instant::now();
         Ok(Self {
             node,
@@ -605,7 +613,13 @@ impl<N: Node> Shell<N> {
         loop {
             let ctx = &mut self.ctx;
             let mut progress = false;
-            while let Some(sending) = ctx.outbox.next_to_send() {
+            loop {
+                if !ctx.live {
+                    ctx.outbox.limit(ctx.room_on_the_way(N::SOURCE));
+                }
+                let Some(sending) = ctx.outbox.next_to_send() else {
+                    break;
+                };
                 ctx.outputs.start = sending.start.then_some(sending.window);
                 self.node
                     .send(&mut ctx.outputs, sending.header, sending.parcel)?;

@@ -52,6 +52,12 @@ impl Inbox {
         self.window = Some(window);
     }
 
+    /// How many messages the sender has on their way at most, if it has said so.
+    #[must_use]
+    pub fn window(&self) -> Option<usize> {
+        self.window
+    }
+
     /// Takes note of a message. `start`: the sender says that everything before it has been
     /// acknowledged, so a receiver that knows nothing of the epoch may begin with it.
     pub fn arrive(&mut self, id: &FrameId, start: bool) -> Arrival {

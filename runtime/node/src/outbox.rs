@@ -87,6 +87,8 @@ impl<P> Default for Lane<P> {
 #[derive(Debug)]
 pub struct Outbox<P> {
     policy: Policy,
+    /// What was asked for, and as much of it as there is room for.
+    asked: usize,
     window: usize,
     consumers: BTreeMap<String, Consumer>,
     lanes: BTreeMap<StreamId, Lane<P>>,
@@ -100,9 +102,11 @@ impl<P> Outbox<P> {
     ///
     /// `window` bounds the messages on their way, over all streams; a consumer may ask for less.
     pub fn new(policy: Policy, window: usize, consumers: impl IntoIterator<Item = String>) -> Self {
+        let window = window.max(1);
         Self {
             policy,
-            window: window.max(1),
+            asked: window,
+            window,
             consumers: consumers
                 .into_iter()
                 .map(|name| (name, Consumer::default()))
@@ -112,6 +116,11 @@ impl<P> Outbox<P> {
             finished: Vec::new(),
             dropped: Vec::new(),
         }
+    }
+
+    /// There is room for no more than so many messages on their way.
+    pub fn limit(&mut self, most: usize) {
+        self.window = self.asked.min(most).max(1);
     }
 
     /// Adds a message behind those of its stream.

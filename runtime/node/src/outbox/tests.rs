@@ -55,6 +55,27 @@ fn waits_for_hello_then_sends_a_window() {
 }
 
 #[test]
+fn there_may_be_room_for_less_than_a_window() {
+    let mut outbox = outbox(Policy::Reliable, 3, &["credit_a"]);
+    (0..9).for_each(|frame| outbox.queue(header("s", frame), ()));
+    outbox.credit("credit_a", &hello());
+    outbox.limit(0);
+    assert_eq!(outbox.next_to_send().map(|sending| sending.window), Some(1));
+    assert!(frames(&mut outbox).is_empty(), "one is always sent");
+    outbox.limit(2);
+    assert_eq!(frames(&mut outbox), [1]);
+    outbox.limit(100);
+    assert_eq!(frames(&mut outbox), [2], "not more than was asked for");
+    outbox.limit(1);
+    outbox.credit("credit_a", &consumed(&header("s", 1)));
+    assert_eq!(outbox.take_finished().len(), 2);
+    assert!(
+        frames(&mut outbox).is_empty(),
+        "what was sent before counts"
+    );
+}
+
+#[test]
 fn the_slowest_consumer_decides() {
     let mut outbox = outbox(Policy::Reliable, 2, &["credit_a", "credit_b"]);
     outbox.credit("credit_a", &hello());

@@ -105,9 +105,9 @@ pub static TABLE: &[Setting] = &[
     row(
         "FLOW_WINDOW",
         Kind::Integer { min: 1, max: 1024 },
-        All("8"),
+        All("16"),
         &[],
-        "frames on their way to a consumer before the sender waits; at most the queue_size of the edge",
+        "frames on their way to a consumer before the sender waits; no more than the queue_size of the edge, or 100 MiB",
     ),
     row(
         "METRICS_ENABLED",
