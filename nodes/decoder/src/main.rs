@@ -66,11 +66,12 @@ impl Node for Decoder {
             text => sources::parse(text.unwrap_or_default())?,
         };
         let live = ctx.live();
+        let hwaccel = Hwaccel::parse(&settings.decoder_hwaccel);
         let playback = Playback {
             live,
             rounds: settings.source_loop,
             threads: match settings.decoder_threads {
-                0 if !live => threads_for(list.len()),
+                0 if !live && hwaccel == Hwaccel::None => threads_for(list.len()),
                 threads => threads,
             },
             timeout: Duration::from_secs_f64(settings.source_timeout_seconds),
@@ -78,7 +79,7 @@ impl Node for Decoder {
                 "auto" => live,
                 word => word == "true",
             },
-            hwaccel: Hwaccel::parse(&settings.decoder_hwaccel),
+            hwaccel,
         };
         let options = ChunkOptions {
             threads: settings.decoder_threads,

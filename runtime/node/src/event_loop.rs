@@ -18,6 +18,7 @@ use tracklens_schemas::{
 use crate::acknowledger::Acknowledger;
 use crate::alarm::Alarm;
 use crate::context::{Context, Outputs, Waker, credit_output, exhausted};
+use crate::endings::{Ending, Endings, Words};
 use crate::inbox::{Arrival, Inbox};
 use crate::last_words::LastWords;
 use crate::load::LoadMeter;
@@ -154,6 +155,7 @@ struct Shell<N: Node> {
     trial_delay: TrialDelay,
     last_arrival: BTreeMap<String, Instant>,
     acknowledger: Acknowledger,
+    endings: Endings,
     alarm: Alarm,
     last_tick: Instant,
     /// `stream_events*` inputs that have not said `exhausted`.
@@ -251,6 +253,7 @@ impl<N: Node> Shell<N> {
             },
             last_arrival: BTreeMap::new(),
             acknowledger: Acknowledger::new(window),
+            endings: Endings::default(),
             alarm: Alarm::new(now + TICK, now),
             last_tick: now,
             open_sources,
@@ -268,9 +271,15 @@ impl<N: Node> Shell<N> {
                 break;
             }
             match self.events.try_recv() {
-                Ok(event) => self.event(event)?,
+                Ok(event) => {
+                    self.event(event)?;
+                    if self.endings.overtaken() {
+                        self.end()?;
+                    }
+                }
                 Err(TryRecvError::Closed) => break,
                 Err(TryRecvError::Empty) => {
+                    self.end()?;
                     if self.last_tick.elapsed() >= TICK {
                         self.tick()?;
                     }
@@ -299,6 +308,7 @@ impl<N: Node> Shell<N> {
     /// What is at hand is finished: queued work is done, sent as far as credit goes, and flushed.
     fn finish(&mut self) -> eyre::Result<()> {
         self.ctx.stopping = true;
+        self.end()?;
         while self.node.work(&mut self.ctx)? == Work::Again {
             self.pump()?;
         }
@@ -353,12 +363,10 @@ impl<N: Node> Shell<N> {
                 let id = id.to_string();
                 if id.starts_with("credit_") {
                     self.ctx.outbox.consumer_gone(&id);
-                } else if self.open_sources.contains(&id) && !self.ctx.stopping {
-                    tracing::warn!(input = id, "upstream ended without saying so");
-                    self.streams.orphan();
-                    self.source_exhausted(&id)?;
+                    return self.node.input_closed(&mut self.ctx, &id);
                 }
-                self.node.input_closed(&mut self.ctx, &id)
+                self.endings.input_closed(id);
+                Ok(())
             }
             Event::NodeRestarted { id } => {
                 tracing::info!(upstream = %id, "node restarted");
@@ -403,23 +411,15 @@ impl<N: Node> Shell<N> {
                 Err(error) => return self.bad(&id, None, &error.into()),
             };
             let header = Header::read(&metadata);
-            for row in rows {
-                if row.event == StreamEventKind::Exhausted {
-                    self.source_exhausted(&id)?;
-                    continue;
-                }
-                match &header {
-                    Ok(header) if !self.owns(&header.id.stream) => {}
-                    Ok(header) if row.event == StreamEventKind::Closing => {
-                        if self.acknowledger.ends(&header.id.stream) {
-                            self.ctx.outputs.events(Some(header), &[row])?;
-                        }
-                    }
-                    Ok(header) => self.stream_event(header, &row)?,
-                    Err(error) => self.bad(&id, None, &error.clone().into())?,
-                }
-            }
-            return Ok(());
+            let input = id;
+            return match self.endings.hold(Words {
+                input,
+                header,
+                rows,
+            }) {
+                Some(words) => self.hear(words),
+                None => Ok(()),
+            };
         }
         match Header::read(&metadata) {
             Ok(header) => self.message(
@@ -432,6 +432,50 @@ impl<N: Node> Shell<N> {
             ),
             Err(error) => self.bad(&id, None, &error.into()),
         }
+    }
+
+    /// What is said of streams.
+    fn hear(&mut self, words: Words) -> eyre::Result<()> {
+        let Words {
+            input,
+            header,
+            rows,
+        } = words;
+        for row in rows {
+            if row.event == StreamEventKind::Exhausted {
+                self.source_exhausted(&input)?;
+                continue;
+            }
+            match &header {
+                Ok(header) if !self.owns(&header.id.stream) => {}
+                Ok(header) if row.event == StreamEventKind::Closing => {
+                    if self.acknowledger.ends(&header.id.stream) {
+                        self.ctx.outputs.events(Some(header), &[row])?;
+                    }
+                }
+                Ok(header) => self.stream_event(header, &row)?,
+                Err(error) => self.bad(&input, None, &error.clone().into())?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The ends that wait.
+    fn end(&mut self) -> eyre::Result<()> {
+        while let Some(ending) = self.endings.next() {
+            match ending {
+                Ending::Words(words) => self.hear(words)?,
+                Ending::InputClosed(id) => {
+                    if self.open_sources.contains(&id) && !self.ctx.stopping {
+                        tracing::warn!(input = id, "upstream ended without saying so");
+                        self.streams.orphan();
+                        self.source_exhausted(&id)?;
+                    }
+                    self.node.input_closed(&mut self.ctx, &id)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether a stream belongs to this node.

@@ -13,6 +13,7 @@ mod acknowledger;
 mod alarm;
 mod backoff;
 mod context;
+mod endings;
 mod event_loop;
 mod graph;
 mod help;
