@@ -161,12 +161,30 @@ impl MaskPainter {
         self.owners.resize(height, NOBODY);
         self.spans.sort_by_key(|span| (span.layer, span.y0));
         for span in &self.spans {
-            let owners = &mut self.owners[span.y0..span.y1];
-            for (y, owner) in (span.y0..).zip(owners) {
+            let wins = |y: usize, owner: usize| {
                 let value = |layer: usize| layers[layer].value(&self.rows, y);
-                if *owner == NOBODY || value(span.layer) > value(*owner) {
-                    *owner = span.layer;
+                owner == NOBODY || value(span.layer) > value(owner)
+            };
+            let mut y = span.y0;
+            while y < span.y1 {
+                let (row, _) = self.rows.between[y];
+                let end = self.rows.first[row + 1].min(span.y1);
+                let owners = &mut self.owners[y..end];
+                let owner = owners[0];
+                let single = owners.iter().all(|other| *other == owner);
+                // Both are linear between two cells: who is higher at both ends is so in between.
+                match (single && wins(y, owner), single && wins(end - 1, owner)) {
+                    (true, true) => owners.fill(span.layer),
+                    (false, false) if single => {}
+                    _ => {
+                        for (y, owner) in (y..).zip(owners) {
+                            if wins(y, *owner) {
+                                *owner = span.layer;
+                            }
+                        }
+                    }
                 }
+                y = end;
             }
         }
         self.spans.clear();
