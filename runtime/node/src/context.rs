@@ -30,9 +30,10 @@ pub struct Outputs {
     pub(crate) node: DoraNode,
     /// `None` in dora's test mode, which declares nothing and takes everything.
     pub(crate) declared: Option<BTreeSet<String>>,
-    /// Where what is being sent is the oldest unacknowledged message of its stream: how many are on
-    /// their way at most.
-    pub(crate) start: Option<usize>,
+    /// Whether what is being sent is the oldest unacknowledged message of its stream.
+    pub(crate) start: bool,
+    /// How many are on their way at most, where it has to be told.
+    pub(crate) window: Option<usize>,
     /// Bytes of the largest frame sent.
     pub(crate) largest_frame: usize,
 }
@@ -131,16 +132,20 @@ impl Outputs {
         for key in [keys::START, keys::WINDOW] {
             parameters.remove(key);
         }
-        if let Some(window) = self.start {
+        if self.start {
             parameters.insert(keys::START.into(), Parameter::Bool(true));
+        }
+        if let Some(window) = self.window {
             parameters.insert(keys::WINDOW.into(), Parameter::Integer(window as i64));
         }
         self.array(output, parameters, array)
     }
 
     fn mark(&self, metadata: &mut Metadata) {
-        if let Some(window) = self.start {
+        if self.start {
             metadata.insert(keys::START, Value::Bool(true));
+        }
+        if let Some(window) = self.window {
             metadata.insert(keys::WINDOW, Value::Int(window as i64));
         }
     }

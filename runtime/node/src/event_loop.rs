@@ -152,6 +152,8 @@ struct Shell<N: Node> {
     /// The part of all streams that this node takes.
     shard: Option<Shard>,
     window: u32,
+    /// What consumers were told last of how many messages are on their way at most.
+    told: Option<usize>,
     trial_delay: TrialDelay,
     last_arrival: BTreeMap<String, Instant>,
     acknowledger: Acknowledger,
@@ -214,7 +216,8 @@ impl<N: Node> Shell<N> {
             outputs: Outputs {
                 node,
                 declared: (!test_mode).then_some(declared),
-                start: None,
+                start: false,
+                window: None,
                 largest_frame: 0,
             },
             inboxes,
@@ -246,6 +249,7 @@ impl<N: Node> Shell<N> {
             }),
             shard: own.shard,
             window,
+            told: None,
             trial_delay: TrialDelay {
                 each: Duration::from_millis(own.trial_delay_ms),
                 until: (own.trial_delay_seconds > 0.0)
@@ -495,7 +499,7 @@ impl<N: Node> Shell<N> {
         }
         if let Some(inbox) = self.ctx.inboxes.get_mut(input) {
             let start = message.metadata.bool(keys::START).unwrap_or(false);
-            if let Some(window) = message.metadata.int(keys::WINDOW).ok().filter(|_| start) {
+            if let Ok(window) = message.metadata.int(keys::WINDOW) {
                 inbox.window_is(usize::try_from(window).unwrap_or(1));
             }
             match inbox.arrive(&id, start) {
@@ -664,10 +668,13 @@ impl<N: Node> Shell<N> {
                 let Some(sending) = ctx.outbox.next_to_send() else {
                     break;
                 };
-                ctx.outputs.start = sending.start.then_some(sending.window);
+                let told = self.told.replace(sending.window);
+                ctx.outputs.start = sending.start;
+                ctx.outputs.window =
+                    Some(sending.window).filter(|window| sending.start || told != Some(*window));
                 self.node
                     .send(&mut ctx.outputs, sending.header, sending.parcel)?;
-                ctx.outputs.start = None;
+                (ctx.outputs.start, ctx.outputs.window) = (false, None);
                 progress = true;
             }
             for header in ctx.outbox.take_dropped() {
