@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use tracklens_schemas::{Header, SchemaError, StreamEvent, StreamEventKind};
 
-/// Events that may be handled before an end that waits: more than can have been sent before it.
+/// Events that may be handled before an end that waits, so that a node which is never idle hears it, too.
 const PATIENCE: usize = 1024;
 
 /// What a message on a `stream_events` input says.

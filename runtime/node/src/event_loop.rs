@@ -152,8 +152,6 @@ struct Shell<N: Node> {
     /// The part of all streams that this node takes.
     shard: Option<Shard>,
     window: u32,
-    /// What consumers were told last of how many messages are on their way at most.
-    told: Option<usize>,
     trial_delay: TrialDelay,
     last_arrival: BTreeMap<String, Instant>,
     acknowledger: Acknowledger,
@@ -249,7 +247,6 @@ impl<N: Node> Shell<N> {
             }),
             shard: own.shard,
             window,
-            told: None,
             trial_delay: TrialDelay {
                 each: Duration::from_millis(own.trial_delay_ms),
                 until: (own.trial_delay_seconds > 0.0)
@@ -668,10 +665,7 @@ impl<N: Node> Shell<N> {
                 let Some(sending) = ctx.outbox.next_to_send() else {
                     break;
                 };
-                let told = self.told.replace(sending.window);
-                ctx.outputs.start = sending.start;
-                ctx.outputs.window =
-                    Some(sending.window).filter(|window| sending.start || told != Some(*window));
+                (ctx.outputs.start, ctx.outputs.window) = (sending.start, sending.window);
                 self.node
                     .send(&mut ctx.outputs, sending.header, sending.parcel)?;
                 (ctx.outputs.start, ctx.outputs.window) = (false, None);

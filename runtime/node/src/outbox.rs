@@ -63,8 +63,8 @@ pub struct Sending<'a, P> {
     pub parcel: &'a P,
     /// Everything before it in its epoch is acknowledged: a receiver may begin here.
     pub start: bool,
-    /// Messages on their way at most, over all streams.
-    pub window: usize,
+    /// Messages on their way at most, over all streams; said where a receiver may not know it.
+    pub window: Option<usize>,
 }
 
 /// The unacknowledged messages of one stream; the first `sent` of them are on their way.
@@ -90,6 +90,8 @@ pub struct Outbox<P> {
     /// What was asked for, and as much of it as there is room for.
     asked: usize,
     window: usize,
+    /// What was said of it last.
+    told: Option<usize>,
     consumers: BTreeMap<String, Consumer>,
     lanes: BTreeMap<StreamId, Lane<P>>,
     last_served: Option<StreamId>,
@@ -107,6 +109,7 @@ impl<P> Outbox<P> {
             policy,
             asked: window,
             window,
+            told: None,
             consumers: consumers
                 .into_iter()
                 .map(|name| (name, Consumer::default()))
@@ -224,11 +227,13 @@ impl<P> Outbox<P> {
         let lane = self.lanes.get_mut(&stream)?;
         lane.sent += 1;
         let entry = lane.entries.get(lane.sent - 1)?;
+        let start = lane.sent == 1;
+        let told = self.told.replace(window);
         Some(Sending {
             header: &entry.header,
             parcel: &entry.parcel,
-            start: lane.sent == 1,
-            window,
+            start,
+            window: (start || told != Some(window)).then_some(window),
         })
     }
 

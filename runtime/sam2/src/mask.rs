@@ -169,21 +169,7 @@ impl MaskPainter {
             while y < span.y1 {
                 let (row, _) = self.rows.between[y];
                 let end = self.rows.first[row + 1].min(span.y1);
-                let owners = &mut self.owners[y..end];
-                let owner = owners[0];
-                let single = owners.iter().all(|other| *other == owner);
-                // Both are linear between two cells: who is higher at both ends is so in between.
-                match (single && wins(y, owner), single && wins(end - 1, owner)) {
-                    (true, true) => owners.fill(span.layer),
-                    (false, false) if single => {}
-                    _ => {
-                        for (y, owner) in (y..).zip(owners) {
-                            if wins(y, *owner) {
-                                *owner = span.layer;
-                            }
-                        }
-                    }
-                }
+                claim(&mut self.owners[y..end], span.layer, y, wins);
                 y = end;
             }
         }
@@ -289,6 +275,27 @@ impl Layer {
         let (top, bottom) = self.rows;
         let next = (row + 1).min(bottom);
         (1.0 - weight) * self.column[row - top] + weight * self.column[next - top]
+    }
+}
+
+/// Gives the pixels from `top` on to a layer where it wins against their owners. They lie between the same
+/// two cells, where values are linear: who is higher at both ends is so in between.
+fn claim(owners: &mut [usize], layer: usize, top: usize, wins: impl Fn(usize, usize) -> bool) {
+    if let [owner, others @ ..] = &*owners
+        && others.iter().all(|other| other == owner)
+    {
+        let wins_first = wins(top, *owner);
+        if wins_first == wins(top + others.len(), *owner) {
+            if wins_first {
+                owners.fill(layer);
+            }
+            return;
+        }
+    }
+    for (y, owner) in (top..).zip(owners) {
+        if wins(y, *owner) {
+            *owner = layer;
+        }
     }
 }
 

@@ -89,11 +89,13 @@ impl VideoInfo {
     }
 }
 
-/// Whether packets are still read, the decoder is being emptied, or all is said.
+/// Whether packets are still read, the decoder is being emptied, or all is said; with an error, which
+/// nothing comes after.
 enum Phase {
     Reading,
     Draining,
     Ended,
+    Failed,
 }
 
 /// An opened video.
@@ -172,7 +174,7 @@ impl Reader {
         self.watch.arm(self.timeout);
         let mut frame = Video::empty();
         loop {
-            if matches!(self.phase, Phase::Ended) {
+            if matches!(self.phase, Phase::Ended | Phase::Failed) {
                 return Ok(None);
             }
             if self.watch.is_stopped() {
@@ -260,12 +262,12 @@ impl Reader {
     }
 
     fn finish(&mut self) -> Result<Option<Picture>, VideoError> {
+        if let Some(error) = self.broken.take() {
+            return Err(self.end(error));
+        }
         self.phase = Phase::Ended;
         self.damage.ended_early = self.missing_end();
-        match self.broken.take() {
-            Some(error) => Err(error),
-            None => Ok(None),
-        }
+        Ok(None)
     }
 
     /// Says so where far fewer frames came than the container announced. An edit list may leave out
@@ -335,7 +337,7 @@ impl Reader {
     }
 
     fn end(&mut self, error: VideoError) -> VideoError {
-        self.phase = Phase::Ended;
+        self.phase = Phase::Failed;
         self.damage.ended_early = self.missing_end();
         error
     }

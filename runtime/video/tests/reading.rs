@@ -42,26 +42,17 @@ fn from_the_beginning_again_all_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let clip = with_b_frames(folder.path());
     let source = clip.to_str().unwrap();
-    let cut = ["-ss", "0.3", "-i", source, "-c", "copy"];
+    let copy = ["-i", source, "-c", "copy"];
+    let cut = [&["-ss", "0.3"], &copy[..]].concat();
+    let fragments = [&copy[..], &["-movflags", "frag_keyframe+empty_moov"]].concat();
     for (name, arguments, rewinds) in [
-        ("all.mp4", &["-i", source, "-c", "copy"][..], true),
+        ("all.mp4", &copy[..], true),
         // Begins before it is shown, by an edit list.
         ("cut.mp4", &cut[..], true),
         ("cut.mkv", &cut[..], true),
-        (
-            "fragments.mp4",
-            &[
-                "-i",
-                source,
-                "-c",
-                "copy",
-                "-movflags",
-                "frag_keyframe+empty_moov",
-            ][..],
-            true,
-        ),
-        ("copy.ts", &["-i", source, "-c", "copy"][..], false),
-        ("copy.h264", &["-i", source, "-c", "copy"][..], false),
+        ("fragments.mp4", &fragments[..], true),
+        ("copy.ts", &copy[..], false),
+        ("copy.h264", &copy[..], false),
     ] {
         let path = folder.path().join(name);
         ffmpeg(&[arguments, &[path.to_str().unwrap()]].concat());
@@ -83,6 +74,23 @@ fn from_the_beginning_again_all_is_the_same() {
         assert!(rounds.iter().all(|round| *round == rounds[0]), "{name}");
         assert!(!reader.damage().any(), "{name}: {}", reader.damage());
     }
+}
+
+#[test]
+fn nothing_comes_again_after_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = with_b_frames(folder.path());
+    let stop = StopHandle::default();
+    let options = ReaderOptions {
+        stop: stop.clone(),
+        ..ReaderOptions::default()
+    };
+    let mut reader = Reader::open(clip.to_str().unwrap(), options).unwrap();
+    assert!(reader.next().unwrap().is_some());
+    stop.stop();
+    assert!(reader.next().is_err());
+    assert!(!reader.rewind());
+    assert!(reader.next().unwrap().is_none());
 }
 
 #[test]

@@ -59,16 +59,21 @@ fn there_may_be_room_for_less_than_a_window() {
     let mut outbox = outbox(Policy::Reliable, 3, &["credit_a"]);
     (0..9).for_each(|frame| outbox.queue(header("s", frame), ()));
     outbox.credit("credit_a", &hello());
+    let windows = |outbox: &mut Outbox<()>| -> Vec<Option<usize>> {
+        std::iter::from_fn(|| outbox.next_to_send().map(|sending| sending.window)).collect()
+    };
     outbox.limit(0);
-    assert_eq!(outbox.next_to_send().map(|sending| sending.window), Some(1));
-    assert!(frames(&mut outbox).is_empty(), "one is always sent");
+    assert_eq!(windows(&mut outbox), [Some(1)], "one is always sent");
     outbox.limit(2);
-    assert_eq!(frames(&mut outbox), [1]);
+    assert_eq!(windows(&mut outbox), [Some(2)], "a change is told");
     outbox.limit(100);
-    assert_eq!(frames(&mut outbox), [2], "not more than was asked for");
-    outbox.limit(1);
+    assert_eq!(windows(&mut outbox), [Some(3)], "not more than asked for");
+    outbox.credit("credit_a", &consumed(&header("s", 0)));
+    assert_eq!(outbox.take_finished().len(), 1);
+    assert_eq!(windows(&mut outbox), [None], "told already");
+    outbox.limit(2);
     outbox.credit("credit_a", &consumed(&header("s", 1)));
-    assert_eq!(outbox.take_finished().len(), 2);
+    assert_eq!(outbox.take_finished().len(), 1);
     assert!(
         frames(&mut outbox).is_empty(),
         "what was sent before counts"
