@@ -4,13 +4,13 @@
 //! columns of all of them at once, for which a column's sums lie side by side; then the colour becomes
 //! RGB and is normalised. Between bytes and tensor there are only these rows. Nothing is allocated
 //! once a size has been seen. The loops are compiled for the widest vectors that the processor may have
-//! (AVX2 on x86-64), too, and the best are chosen when the program runs.
+//! (AVX2 on x86-64), too, and the best are chosen when the program runs; both give the same bits.
 
 use pulp::{Arch, NullaryFnOnce};
 use tracklens_schemas::{Image, PixelEncoding};
 
 use crate::model_folder::Input;
-use crate::resample::Axis;
+use crate::resample::{Axis, EvenAxis};
 
 /// How brightness and chroma become red, green and blue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,8 +62,8 @@ impl ColourMatrix {
 #[derive(Clone, Debug)]
 struct Plan {
     from: (u32, u32),
-    full: [Axis; 2],
-    chroma: [Axis; 2],
+    full: (Axis, EvenAxis),
+    chroma: (Axis, EvenAxis),
 }
 
 /// Output rows that are made at once.
@@ -71,6 +71,9 @@ const ROWS: usize = 8;
 
 /// Cells of a column in that many rows.
 type Column = [f32; ROWS];
+
+/// As many columns as there are rows, or the other way around.
+type Square = [Column; ROWS];
 
 /// A plane, its columns, samples between neighbours, channel.
 type Source<'i> = (&'i [u8], usize, usize, usize);
@@ -137,14 +140,29 @@ impl Preprocessor {
             PixelEncoding::Rgb8 => [full(0), full(1), full(2)],
             PixelEncoding::Bgr8 => [full(2), full(1), full(0)],
         };
-        let fill = Fill {
+        let yuv = image.luma().is_some();
+        match self.arch {
+            #[cfg(target_arch = "x86_64")]
+            Arch::V3(simd) => pulp::Simd::vectorize(simd, self.fill(plan, sources, yuv, simd)),
+            _ => self.fill(plan, sources, yuv, Plain).call(),
+        }
+        &self.tensor
+    }
+
+    fn fill<'p, 'i, T: Transpose>(
+        &'p mut self,
+        plan: usize,
+        sources: [Source<'i>; 3],
+        yuv: bool,
+        by: T,
+    ) -> Fill<'p, 'i, T> {
+        Fill {
+            preprocessor: self,
             plan,
             sources,
-            yuv: image.luma().is_some(),
-            preprocessor: &mut *self,
-        };
-        fill.preprocessor.arch.dispatch(fill);
-        &self.tensor
+            yuv,
+            by,
+        }
     }
 
     /// Gives the tensor of the last frame away, for `instead`.
@@ -162,10 +180,10 @@ impl Preprocessor {
             self.plans.remove(0);
         }
         let axes = |width: u32, height: u32| {
-            [
+            (
                 Axis::new(height as usize, self.height),
-                Axis::new(width as usize, self.width),
-            ]
+                EvenAxis::new(width as usize, self.width),
+            )
         };
         self.plans.push(Plan {
             from,
@@ -177,26 +195,27 @@ impl Preprocessor {
 }
 
 /// The work on a frame, which must be inlined to get the vectors it is compiled for.
-struct Fill<'p, 'i> {
+struct Fill<'p, 'i, T> {
     preprocessor: &'p mut Preprocessor,
     plan: usize,
     sources: [Source<'i>; 3],
     /// The sources are brightness and chroma.
     yuv: bool,
+    by: T,
 }
 
-impl NullaryFnOnce for Fill<'_, '_> {
+impl<T: Transpose> NullaryFnOnce for Fill<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let pre = self.preprocessor;
+        let (pre, by) = (self.preprocessor, self.by);
         let plan = &pre.plans[self.plan];
         for top in (0..pre.height).step_by(ROWS) {
             let mut summed = None;
             for (at, (plane, columns, step, channel)) in self.sources.into_iter().enumerate() {
                 let small = step < 3 && at > 0;
-                let [vertical, horizontal] = if small { &plan.chroma } else { &plan.full };
+                let (vertical, horizontal) = if small { &plan.chroma } else { &plan.full };
                 // Interleaved channels share their sums.
                 if summed != Some((plane.as_ptr(), step)) {
                     let stride = columns * step;
@@ -206,7 +225,7 @@ impl NullaryFnOnce for Fill<'_, '_> {
                         let y = (top + row).min(pre.height - 1);
                         sum_rows(plane, stride, vertical.taps(y), sums);
                     }
-                    by_columns(&pre.sums, stride, &mut pre.columns);
+                    by_columns(by, &pre.sums, stride, &mut pre.columns);
                     summed = Some((plane.as_ptr(), step));
                 }
                 let (columns, cells) = (&pre.columns[channel..], &mut pre.rows[at]);
@@ -227,12 +246,9 @@ impl NullaryFnOnce for Fill<'_, '_> {
             let planes = pre.tensor.chunks_exact_mut(pre.width * pre.height);
             for (channel, (plane, cells)) in planes.zip(&pre.rows).enumerate() {
                 let (gain, offset) = (pre.gain[channel], pre.offset[channel]);
-                let rows = plane.chunks_exact_mut(pre.width).skip(top).take(ROWS);
-                for (row, out) in rows.enumerate() {
-                    for (out, column) in out.iter_mut().zip(cells) {
-                        *out = column[row] * gain + offset;
-                    }
-                }
+                let rows = ROWS.min(pre.height - top);
+                let out = &mut plane[top * pre.width..][..rows * pre.width];
+                by_rows(by, cells, out, |value| value * gain + offset);
             }
         }
     }
@@ -252,30 +268,37 @@ impl Factors {
     }
 }
 
-/// The weighted sum of the rows under an output row, four of them at a time.
+/// Input rows that are summed at once.
+const SUMMED: usize = 8;
+
+/// The weighted sum of the rows under an output row.
 #[inline(always)]
 fn sum_rows(plane: &[u8], stride: usize, taps: (usize, &[f32]), sums: &mut [f32]) {
     let (first, weights) = taps;
-    sums.fill(0.0);
-    let rows = plane[first * stride..].chunks(4 * stride);
-    for (rows, weights) in rows.zip(weights.chunks(4)) {
-        let row = |at: usize| &rows[at * stride..(at + 1) * stride];
-        match *weights {
-            [a, b, c, d] => add_rows([row(0), row(1), row(2), row(3)], [a, b, c, d], sums),
-            [a, b, c] => add_rows([row(0), row(1), row(2)], [a, b, c], sums),
-            [a, b] => add_rows([row(0), row(1)], [a, b], sums),
-            [a] => add_rows([row(0)], [a], sums),
-            _ => {}
+    let rows = plane[first * stride..].chunks(SUMMED * stride);
+    for (at, (rows, weights)) in rows.zip(weights.chunks(SUMMED)).enumerate() {
+        let more = at > 0;
+        match weights.len() {
+            1 => sum_some::<1>(rows, weights, more, sums),
+            2 => sum_some::<2>(rows, weights, more, sums),
+            3 => sum_some::<3>(rows, weights, more, sums),
+            4 => sum_some::<4>(rows, weights, more, sums),
+            5 => sum_some::<5>(rows, weights, more, sums),
+            6 => sum_some::<6>(rows, weights, more, sums),
+            7 => sum_some::<7>(rows, weights, more, sums),
+            _ => sum_some::<SUMMED>(rows, weights, more, sums),
         }
     }
 }
 
+/// The sum of `N` rows; `more`: added to what is there.
 #[inline(always)]
-fn add_rows<const N: usize>(rows: [&[u8]; N], weights: [f32; N], sums: &mut [f32]) {
-    let rows = rows.map(|row| &row[..sums.len()]);
+fn sum_some<const N: usize>(rows: &[u8], weights: &[f32], more: bool, sums: &mut [f32]) {
+    let rows: [&[u8]; N] = std::array::from_fn(|at| &rows[at * sums.len()..][..sums.len()]);
+    let weights: [f32; N] = std::array::from_fn(|at| weights[at]);
     for (x, sum) in sums.iter_mut().enumerate() {
         // In a variable of its own it is stored once.
-        let mut all = *sum;
+        let mut all = if more { *sum } else { 0.0 };
         for (row, weight) in rows.iter().zip(weights) {
             all += weight * f32::from(row[x]);
         }
@@ -283,30 +306,131 @@ fn add_rows<const N: usize>(rows: [&[u8]; N], weights: [f32; N], sums: &mut [f32
     }
 }
 
+/// The weighted sums of the columns under each output cell; one in `STEP` columns counts.
+#[inline(always)]
+fn sum_columns<const STEP: usize>(columns: &[Column], axis: &EvenAxis, cells: &mut [Column]) {
+    match axis.longest() {
+        1 => sum_known::<STEP, 1>(columns, axis, cells),
+        2 => sum_known::<STEP, 2>(columns, axis, cells),
+        3 => sum_known::<STEP, 3>(columns, axis, cells),
+        4 => sum_known::<STEP, 4>(columns, axis, cells),
+        5 => sum_known::<STEP, 5>(columns, axis, cells),
+        6 => sum_known::<STEP, 6>(columns, axis, cells),
+        7 => sum_known::<STEP, 7>(columns, axis, cells),
+        8 => sum_known::<STEP, 8>(columns, axis, cells),
+        _ => {
+            for (cell, (first, weights)) in cells.iter_mut().zip(axis.taps()) {
+                *cell = sum_under::<STEP>(&columns[first * STEP..], weights);
+            }
+        }
+    }
+}
+
+/// The same for a number of weights that the compiler knows: several times as fast.
+#[inline(always)]
+fn sum_known<const STEP: usize, const N: usize>(
+    columns: &[Column],
+    axis: &EvenAxis,
+    cells: &mut [Column],
+) {
+    for (cell, (first, weights)) in cells.iter_mut().zip(axis.known_taps::<N>()) {
+        let under = &columns[first * STEP..][..(N - 1) * STEP + 1];
+        *cell = sum_under::<STEP>(under, weights);
+    }
+}
+
+#[inline(always)]
+fn sum_under<const STEP: usize>(columns: &[Column], weights: &[f32]) -> Column {
+    // In a variable of its own it stays in registers.
+    let mut sums = [0.0; ROWS];
+    for (column, weight) in columns.iter().step_by(STEP).zip(weights) {
+        for (sum, value) in sums.iter_mut().zip(column) {
+            *sum += weight * value;
+        }
+    }
+    sums
+}
+
 /// Rows of `stride` cells as columns.
 #[inline(always)]
-fn by_columns(rows: &[f32], stride: usize, columns: &mut Vec<Column>) {
-    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row * stride..(row + 1) * stride]);
+fn by_columns(by: impl Transpose, rows: &[f32], stride: usize, columns: &mut Vec<Column>) {
+    let rows: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row * stride..][..stride]);
     columns.resize(stride, [0.0; ROWS]);
-    for (x, column) in columns.iter_mut().enumerate() {
+    let (squares, rest) = columns.as_chunks_mut();
+    let mut x = 0;
+    for square in squares {
+        // `map` would not be compiled for these vectors.
+        *square = by.transpose(std::array::from_fn(|row| {
+            std::array::from_fn(|at| rows[row][x..][..ROWS][at])
+        }));
+        x += ROWS;
+    }
+    for (x, column) in (x..).zip(rest) {
         *column = std::array::from_fn(|row| rows[row][x]);
     }
 }
 
-/// The weighted sums of the columns under each output cell; one in `STEP` columns counts.
+/// Columns as rows, as many as there is room for, each cell as `finish` makes it.
 #[inline(always)]
-fn sum_columns<const STEP: usize>(columns: &[Column], axis: &Axis, cells: &mut [Column]) {
-    for (x, cell) in cells.iter_mut().enumerate() {
-        let (first, weights) = axis.taps(x);
-        let under = columns[first * STEP..].iter().step_by(STEP);
-        // In a variable of its own it stays in registers.
-        let mut sums = [0.0; ROWS];
-        for (column, weight) in under.zip(weights) {
-            for (sum, value) in sums.iter_mut().zip(column) {
-                *sum += weight * value;
+fn by_rows(by: impl Transpose, columns: &[Column], rows: &mut [f32], finish: impl Fn(f32) -> f32) {
+    let (squares, rest) = columns.as_chunks();
+    let whole = columns.len() - rest.len();
+    for (at, square) in squares.iter().enumerate() {
+        let square = by.transpose(*square);
+        for (row, cells) in rows.chunks_exact_mut(columns.len()).zip(&square) {
+            for (out, cell) in row[at * ROWS..][..ROWS].iter_mut().zip(cells) {
+                *out = finish(*cell);
             }
         }
-        *cell = sums;
+    }
+    for (at, row) in rows.chunks_exact_mut(columns.len()).enumerate() {
+        for (out, column) in row[whole..].iter_mut().zip(rest) {
+            *out = finish(column[at]);
+        }
+    }
+}
+
+/// Who makes columns of rows. Compilers do it cell by cell.
+trait Transpose: Copy {
+    fn transpose(self, square: Square) -> Square;
+}
+
+/// On any processor.
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl Transpose for Plain {
+    #[inline(always)]
+    fn transpose(self, square: Square) -> Square {
+        std::array::from_fn(|column| square.map(|row| row[column]))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Transpose for pulp::x86::V3 {
+    #[inline(always)]
+    fn transpose(self, square: Square) -> Square {
+        let avx = self.avx;
+        let [a, b, c, d, e, f, g, h] = square.map(|row| pulp::cast(row));
+        // Each works on the halves of a row by themselves: columns 0 to 3 and 4 to 7.
+        let two = |a, b| [avx._mm256_unpacklo_ps(a, b), avx._mm256_unpackhi_ps(a, b)];
+        let four = |ab: [_; 2], cd: [_; 2]| {
+            [
+                avx._mm256_shuffle_ps::<0b01_00_01_00>(ab[0], cd[0]),
+                avx._mm256_shuffle_ps::<0b11_10_11_10>(ab[0], cd[0]),
+                avx._mm256_shuffle_ps::<0b01_00_01_00>(ab[1], cd[1]),
+                avx._mm256_shuffle_ps::<0b11_10_11_10>(ab[1], cd[1]),
+            ]
+        };
+        let upper = four(two(a, b), two(c, d));
+        let lower = four(two(e, f), two(g, h));
+        std::array::from_fn(|column| {
+            let (upper, lower) = (upper[column % 4], lower[column % 4]);
+            pulp::cast(match column {
+                0..4 => avx._mm256_permute2f128_ps::<0x20>(upper, lower),
+                _ => avx._mm256_permute2f128_ps::<0x31>(upper, lower),
+            })
+        })
     }
 }
 
@@ -345,6 +469,37 @@ mod tests {
         }
         let swapped = run(PixelEncoding::Bgr8, 2, &data, (2, 2));
         assert_eq!(tensor[..4], swapped[8..]);
+    }
+
+    #[test]
+    fn any_processor_gives_the_same_bits() {
+        let best = Preprocessor::new(&plain(1, 1), ColourMatrix::default()).arch;
+        let sizes = [
+            (1280, 720, 448, 256),
+            (90, 38, 37, 21),
+            (64, 32, 8, 8),
+            (10, 6, 29, 17),
+        ];
+        for (width, height, to_width, to_height) in sizes {
+            for encoding in [
+                PixelEncoding::Yuv420p,
+                PixelEncoding::Nv12,
+                PixelEncoding::Rgb8,
+            ] {
+                let info = ImageInfo::new(width, height, encoding);
+                let data: Vec<u8> = (0..info.byte_len())
+                    .map(|at| (at * at >> 5) as u8)
+                    .collect();
+                let image = Image::new(info, &data).unwrap();
+                let [plainly, vectors] = [Arch::Scalar, best].map(|arch| {
+                    let input = plain(to_width, to_height);
+                    let mut preprocessor = Preprocessor::new(&input, ColourMatrix::default());
+                    preprocessor.arch = arch;
+                    preprocessor.run(&image).to_vec()
+                });
+                assert!(plainly == vectors, "{encoding:?} {width}x{height}");
+            }
+        }
     }
 
     #[test]

@@ -74,6 +74,57 @@ impl Axis {
     }
 }
 
+/// The same with equally many weights for each output cell: 0 for cells that it does not read.
+#[derive(Clone, Debug)]
+pub struct EvenAxis {
+    firsts: Vec<usize>,
+    weights: Vec<f32>,
+    longest: usize,
+}
+
+impl EvenAxis {
+    /// Weights from `from` cells to `to` cells over the same extent.
+    #[must_use]
+    pub fn new(from: usize, to: usize) -> Self {
+        let axis = Axis::new(from, to);
+        let longest = axis.longest();
+        let last = from.saturating_sub(longest);
+        let mut weights = vec![0.0; to * longest];
+        let firsts = (0..to).zip(weights.chunks_exact_mut(longest.max(1)));
+        let firsts = firsts.map(|(cell, even)| {
+            let (first, weights) = axis.taps(cell);
+            let start = first.min(last);
+            even[first - start..][..weights.len()].copy_from_slice(weights);
+            start
+        });
+        Self {
+            firsts: firsts.collect(),
+            weights,
+            longest,
+        }
+    }
+
+    /// How many input cells an output cell has weights for.
+    #[must_use]
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// For each output cell the first input cell that it has a weight for, and the weights from there on.
+    pub fn taps(&self) -> impl Iterator<Item = (usize, &[f32])> {
+        let weights = self.weights.chunks_exact(self.longest.max(1));
+        self.firsts.iter().copied().zip(weights)
+    }
+
+    /// The same where it is known how many weights there are: `N` is [`Self::longest`].
+    pub fn known_taps<const N: usize>(&self) -> impl Iterator<Item = (usize, &[f32; N])> {
+        self.firsts
+            .iter()
+            .copied()
+            .zip(self.weights.as_chunks::<N>().0)
+    }
+}
+
 /// Resizes a plane of `from` (height, width) to `to`; `out` is overwritten.
 pub fn resize(plane: &[f32], from: [usize; 2], to: [usize; 2], out: &mut Vec<f32>) {
     let (vertical, horizontal) = (Axis::new(from[0], to[0]), Axis::new(from[1], to[1]));
@@ -132,6 +183,21 @@ mod tests {
                 let (first, weights) = axis.taps(cell);
                 prop_assert!(!weights.is_empty() && first + weights.len() <= from);
                 prop_assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-4);
+            }
+        }
+
+        #[test]
+        fn even_weights_are_the_same_weights(from in 1usize..200, to in 1usize..200) {
+            let (axis, even) = (Axis::new(from, to), EvenAxis::new(from, to));
+            prop_assert_eq!(even.taps().count(), to);
+            let known = even.known_taps::<3>().map(|(first, weights)| (first, weights.as_slice()));
+            prop_assert!(even.longest() != 3 || known.eq(even.taps()));
+            for (cell, (start, weights)) in even.taps().enumerate() {
+                prop_assert!(start + weights.len() <= from);
+                let (first, expected) = axis.taps(cell);
+                let mut spread = vec![0.0; weights.len()];
+                spread[first - start..][..expected.len()].copy_from_slice(expected);
+                prop_assert_eq!(weights, spread);
             }
         }
     }
