@@ -219,6 +219,9 @@ impl<T: Transpose> NullaryFnOnce for Fill<'_, '_, T> {
                 // Interleaved channels share their sums.
                 if summed != Some((plane.as_ptr(), step)) {
                     let stride = columns * step;
+                    let bottom = (top + ROWS).min(pre.height);
+                    let under = vertical.span(top..bottom);
+                    fetch(&plane[under.start * stride..under.end * stride]);
                     pre.sums.resize(ROWS * stride, 0.0);
                     for (row, sums) in pre.sums.chunks_exact_mut(stride).enumerate() {
                         // The last rows are made with others that nobody looks at.
@@ -265,6 +268,18 @@ impl Factors {
             *b = (y + self.u_in_green * u + self.v_in_green * v).clamp(0.0, 255.0);
             *c = (y + self.u_in_blue * u).clamp(0.0, 255.0);
         }
+    }
+}
+
+/// Bytes that come from memory at once.
+const LINE: usize = 64;
+
+/// Brings bytes near. A frame is in no cache any more when its turn comes; sums ask for little of it at a
+/// time, and wait for each.
+#[inline(always)]
+fn fetch(bytes: &[u8]) {
+    for line in bytes.chunks(LINE) {
+        std::hint::black_box(line[0]);
     }
 }
 

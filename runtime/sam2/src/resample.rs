@@ -3,6 +3,8 @@
 //! The same weights as PyTorch's `interpolate(mode="bilinear", antialias=True)` and PIL's
 //! `BILINEAR`: a triangle as wide as one step of the coarser axis, normalised at the edges.
 
+use std::ops::Range;
+
 /// For each output cell, the input cells it reads and their weights.
 #[derive(Clone, Debug)]
 pub struct Axis {
@@ -71,6 +73,14 @@ impl Axis {
     pub fn taps(&self, cell: usize) -> (usize, &[f32]) {
         let (first, start) = self.taps[cell];
         (first, &self.weights[start..self.taps[cell + 1].1])
+    }
+
+    /// The input cells that some output cells read.
+    #[must_use]
+    pub fn span(&self, cells: Range<usize>) -> Range<usize> {
+        let (start, _) = self.taps(cells.start);
+        let (last, weights) = self.taps(cells.end.max(cells.start + 1) - 1);
+        start..last + weights.len()
     }
 }
 
