@@ -2,6 +2,20 @@
 
 use std::ops::Range;
 
+/// Which of up to 64 cells are above zero: the first one's bit is the lowest.
+pub(crate) fn above_zero(cells: &[f32]) -> u64 {
+    // Compared side by side, then eight bytes are moved together by one multiplication.
+    const TOGETHER: u64 = 0x0102_0408_1020_4080;
+    let mut bytes = [0_u8; 64];
+    for (byte, cell) in bytes.iter_mut().zip(cells) {
+        *byte = u8::from(*cell > 0.0);
+    }
+    let eights = bytes.as_chunks::<8>().0.iter().rev();
+    eights.fold(0, |word, eight| {
+        word << 8 | u64::from_le_bytes(*eight).wrapping_mul(TOGETHER) >> 56
+    })
+}
+
 /// Cells of a mask, one bit each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bitmap {
@@ -13,13 +27,7 @@ impl Bitmap {
     /// The cells above zero.
     #[must_use]
     pub fn new(logits: &[f32]) -> Self {
-        let words: Vec<u64> = logits
-            .chunks(64)
-            .map(|cells| {
-                let bits = cells.iter().enumerate();
-                bits.fold(0, |word, (at, cell)| word | (u64::from(*cell > 0.0) << at))
-            })
-            .collect();
+        let words: Vec<u64> = logits.chunks(64).map(above_zero).collect();
         let area = words.iter().map(|word| word.count_ones()).sum();
         Self { words, area }
     }
@@ -59,10 +67,92 @@ fn ratio(part: u32, whole: u32) -> f32 {
     }
 }
 
+/// Cells of a mask, one bit each; a row begins with a new word.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rows {
+    words: Vec<u64>,
+    width: usize,
+}
+
+impl Rows {
+    /// The cells above zero of rows of this width.
+    pub(crate) fn set(&mut self, logits: &[f32], width: usize) {
+        self.width = width.max(1);
+        self.words.clear();
+        for row in logits.chunks_exact(self.width) {
+            self.words.extend(row.chunks(64).map(above_zero));
+        }
+    }
+
+    fn rows(&self) -> impl DoubleEndedIterator<Item = &[u64]> + ExactSizeIterator {
+        self.words.chunks_exact(self.width.div_ceil(64).max(1))
+    }
+
+    /// Rows and columns of the object, the first and the last one of each.
+    pub(crate) fn bounds(&self) -> Option<[(usize, usize); 2]> {
+        let used = |row: &[u64]| row.iter().any(|word| *word != 0);
+        let top = self.rows().position(used)?;
+        let bottom = self.rows().rposition(used)?;
+        let mut across = vec![0; self.width.div_ceil(64)];
+        for row in self.rows() {
+            across
+                .iter_mut()
+                .zip(row)
+                .for_each(|(all, word)| *all |= word);
+        }
+        let first = across.iter().position(|word| *word != 0)?;
+        let last = across.iter().rposition(|word| *word != 0)?;
+        let left = first * 64 + across[first].trailing_zeros() as usize;
+        let right = last * 64 + across[last].ilog2() as usize;
+        Some([(top, bottom), (left, right)])
+    }
+
+    /// Makes cells of a row the object's, or the background's.
+    fn fill(&mut self, row: usize, cells: Range<usize>, object: bool) {
+        let words = self.width.div_ceil(64);
+        for cell in cells {
+            let (word, bit) = (&mut self.words[row * words + cell / 64], 1 << (cell % 64));
+            *word = if object { *word | bit } else { *word & !bit };
+        }
+    }
+}
+
+/// Visits the runs of set bits of a row, or of bits that are not.
+fn each_run(row: &[u64], width: usize, set: bool, mut visit: impl FnMut(Range<usize>)) {
+    let mut begin = None;
+    for (at, word) in row.iter().enumerate() {
+        let left = width - at * 64;
+        let inside = u64::MAX >> (64 - left.min(64));
+        let mut word = if set { *word } else { !*word & inside };
+        // Bits of what has been visited are made to continue what is looked for next.
+        loop {
+            match begin {
+                None if word == 0 => break,
+                None => {
+                    let skipped = word.trailing_zeros();
+                    begin = Some(at * 64 + skipped as usize);
+                    word |= (1 << skipped) - 1;
+                }
+                Some(_) if word == u64::MAX => break,
+                Some(first) => {
+                    let ones = word.trailing_ones();
+                    visit(first..at * 64 + ones as usize);
+                    begin = None;
+                    word &= !((1 << ones) - 1);
+                }
+            }
+        }
+    }
+    if let Some(first) = begin {
+        visit(first..width);
+    }
+}
+
 /// Finds what hangs together on a grid of cells (8-connected), row by row: runs of cells, joined with
 /// those that they touch in the row above (two-pass labelling; Rosenfeld and Pfaltz 1966).
 #[derive(Clone, Debug, Default)]
 pub struct Regions {
+    rows: Rows,
     runs: Vec<Run>,
     region: Vec<Range<usize>>,
 }
@@ -87,9 +177,15 @@ impl Regions {
         logits: &[f32],
         [_, width]: [usize; 2],
         object: bool,
-        mut visit: impl FnMut(usize, &[Range<usize>]),
+        visit: impl FnMut(usize, &[Range<usize>]),
     ) {
-        self.find_runs(logits, width, object);
+        self.rows.set(logits, width);
+        self.each_known(object, visit);
+    }
+
+    /// The same for the cells that were looked at last.
+    fn each_known(&mut self, object: bool, mut visit: impl FnMut(usize, &[Range<usize>])) {
+        self.find_runs(object);
         for at in 0..self.runs.len() {
             let first = self.first_of(at);
             if first != at {
@@ -112,26 +208,23 @@ impl Regions {
         }
     }
 
-    fn find_runs(&mut self, logits: &[f32], width: usize, object: bool) {
+    fn find_runs(&mut self, object: bool) {
+        let rows = std::mem::take(&mut self.rows);
+        let width = rows.width;
         self.runs.clear();
         let mut above = 0..0;
-        for (row, line) in logits.chunks_exact(width).enumerate() {
+        for (row, words) in rows.rows().enumerate() {
             let row_begins = self.runs.len();
-            let is = |logit: &f32| (*logit > 0.0) == object;
-            let mut column = 0;
-            while let Some(skipped) = line[column..].iter().position(is) {
-                let begin = column + skipped;
-                let length = line[begin..].iter().position(|logit| !is(logit));
-                column = length.map_or(width, |length| begin + length);
+            each_run(words, width, object, |cells| {
+                let (left, right) = (row * width + cells.start, row * width + cells.end);
                 let at = self.runs.len();
                 self.runs.push(Run {
-                    cells: row * width + begin..row * width + column,
+                    cells: left..right,
                     parent: at,
                     next: None,
                     last: at,
                 });
                 // Above, cells begin a row earlier; a corner is enough.
-                let (left, right) = (row * width + begin, row * width + column);
                 while above.start < above.end && self.runs[above.start].cells.end + width < left {
                     above.start += 1;
                 }
@@ -141,9 +234,10 @@ impl Regions {
                     }
                     self.join(other, at);
                 }
-            }
+            });
             above = row_begins..self.runs.len();
         }
+        self.rows = rows;
     }
 
     /// The first run of a run's region.
@@ -177,18 +271,21 @@ impl CleanUp {
     /// Holes of at most `limit` cells are filled, specks of at most that removed unless they are
     /// the whole object. `size` is height and width.
     pub fn run(&mut self, logits: &mut [f32], size: [usize; 2], limit: usize) {
-        if limit == 0 || logits.iter().all(|logit| *logit <= 0.0) {
+        if limit == 0 {
             return;
         }
-        self.flip(logits, size, limit, false);
-        self.flip(logits, size, limit, true);
+        self.regions.rows.set(logits, size[1]);
+        if self.regions.rows.words.iter().any(|word| *word != 0) {
+            self.flip(logits, limit, false);
+            self.flip(logits, limit, true);
+        }
     }
 
     /// Flips the small regions of object or of background.
-    fn flip(&mut self, logits: &mut [f32], size: [usize; 2], limit: usize, object: bool) {
+    fn flip(&mut self, logits: &mut [f32], limit: usize, object: bool) {
         let mut largest = 0;
         let mut small: Vec<(usize, Vec<Range<usize>>)> = Vec::new();
-        self.regions.each(logits, size, object, |cells, runs| {
+        self.regions.each_known(object, |cells, runs| {
             largest = largest.max(cells);
             if cells <= limit {
                 small.push((cells, runs.to_vec()));
@@ -199,6 +296,9 @@ impl CleanUp {
                 continue;
             }
             for run in runs {
+                let rows = &mut self.regions.rows;
+                let (row, left) = (run.start / rows.width, run.start % rows.width);
+                rows.fill(row, left..left + run.len(), !object);
                 logits[run].fill(if object { -BARELY } else { BARELY });
             }
         }
@@ -238,7 +338,7 @@ mod tests {
     proptest! {
         #[test]
         fn regions_are_those_of_a_flood(
-            (width, cells) in (1usize..12).prop_flat_map(|width| {
+            (width, cells) in prop_oneof![1usize..12, 60usize..70, 120usize..140].prop_flat_map(|width| {
                 (Just(width), prop::collection::vec(any::<bool>(), width * 9))
             }),
             object: bool,
@@ -251,6 +351,30 @@ mod tests {
                 found.push(region);
             });
             prop_assert_eq!(found, flooded(&logits, [9, width], object));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bits_are_those_of_cells(
+            logits in prop::collection::vec(-1.0f32..1.0, 1..400), width in 1usize..140,
+        ) {
+            let bit = |words: &[u64], at: usize| words[at / 64] >> (at % 64) & 1 == 1;
+            let bitmap = Bitmap::new(&logits);
+            let mut rows = Rows::default();
+            rows.set(&logits, width);
+            let mut bounds: Option<[(usize, usize); 2]> = None;
+            for (at, logit) in logits.iter().enumerate() {
+                prop_assert_eq!(bit(&bitmap.words, at), *logit > 0.0);
+                let (y, x) = (at / width, at % width);
+                let Some(row) = rows.rows().nth(y) else { continue };
+                prop_assert_eq!(bit(row, x), *logit > 0.0);
+                if *logit > 0.0 {
+                    let [(top, _), (left, right)] = bounds.unwrap_or([(y, y), (x, x)]);
+                    bounds = Some([(top, y), (left.min(x), right.max(x))]);
+                }
+            }
+            prop_assert_eq!(rows.bounds(), bounds);
         }
     }
 

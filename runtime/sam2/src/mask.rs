@@ -2,33 +2,70 @@
 //!
 //! Logits are enlarged bilinearly (as PyTorch's `interpolate` without `align_corners`) and cut at
 //! zero, column by column inside the object's box. Between two cells the interpolation is linear:
-//! only where it crosses zero are pixels looked at one by one. A pixel that several objects claim
-//! goes to the one with the highest logit, the first of equals.
+//! only where cells have different signs are pixels looked at, those beside the place where it is zero.
+//! A pixel that several objects claim goes to the one with the highest logit, the first of equals.
 
 use tracklens_schemas::Mask;
+
+use crate::bitmap::{Rows, above_zero};
 
 /// Turns logits into masks; keeps its buffers.
 #[derive(Clone, Debug, Default)]
 pub struct MaskPainter {
     columns: Cells,
     rows: Cells,
+    bits: Rows,
     spans: Vec<Span>,
-    /// Whose each pixel of the current column is.
-    owners: Vec<usize>,
+    /// Who has the cells of the current column, row by row.
+    cells: Owners,
+    /// The same for the pixels between two cells.
+    pixels: Owners,
+}
+
+/// The highest of several layers at each place, if it is above zero.
+#[derive(Clone, Debug, Default)]
+struct Owners {
+    highest: Vec<f32>,
+    layer: Vec<u32>,
 }
 
 /// In place of a layer.
-const NOBODY: usize = usize::MAX;
+const NOBODY: u32 = u32::MAX;
+
+impl Owners {
+    fn clear(&mut self, places: usize) {
+        self.highest.clear();
+        self.highest.resize(places, 0.0);
+        self.layer.clear();
+        self.layer.resize(places, NOBODY);
+    }
+
+    /// Gives a layer the places from this one on where it is higher than those before it.
+    fn offer(&mut self, first: usize, layer: u32, values: impl Iterator<Item = f32>) {
+        let places = self.highest[first..]
+            .iter_mut()
+            .zip(&mut self.layer[first..]);
+        for ((highest, owner), value) in places.zip(values) {
+            let wins = value > *highest;
+            *highest = if wins { value } else { *highest };
+            *owner = if wins { layer } else { *owner };
+        }
+    }
+}
 
 /// Which two cells each pixel of an axis lies between.
 #[derive(Clone, Debug, Default)]
 struct Cells {
     cells: usize,
     pixels: usize,
-    /// Cell before, and the weight of the one after.
-    between: Vec<(usize, f32)>,
+    /// For each pixel the cell before it.
+    before: Vec<usize>,
+    /// For each pixel the weight of the cell after it.
+    weights: Vec<f32>,
     /// First pixel whose cell before is this one; one more at the end.
     first: Vec<usize>,
+    /// Pixels from one cell to the next.
+    apart: f32,
 }
 
 impl Cells {
@@ -37,17 +74,20 @@ impl Cells {
             return;
         }
         (self.cells, self.pixels) = (cells, pixels);
+        self.apart = pixels as f32 / cells as f32;
         let scale = cells as f32 / pixels as f32;
-        self.between.clear();
-        self.between.extend((0..pixels).map(|pixel| {
+        self.before.clear();
+        self.weights.clear();
+        for pixel in 0..pixels {
             let place = (scale * (pixel as f32 + 0.5) - 0.5).max(0.0);
             let cell = (place as usize).min(cells - 1);
-            (cell, place - cell as f32)
-        }));
+            self.before.push(cell);
+            self.weights.push(place - cell as f32);
+        }
         self.first.clear();
         for cell in 0..=cells {
             self.first
-                .push(self.between.partition_point(|(before, _)| *before < cell));
+                .push(self.before.partition_point(|before| *before < cell));
         }
     }
 
@@ -61,7 +101,7 @@ impl Cells {
 /// Pixels of a layer in one column.
 #[derive(Clone, Copy, Debug)]
 struct Span {
-    layer: usize,
+    layer: u32,
     y0: usize,
     y1: usize,
 }
@@ -96,7 +136,7 @@ impl MaskPainter {
         self.rows.set(cell_rows, height as usize);
         let mut layers: Vec<Layer> = logits
             .iter()
-            .map(|logits| Layer::new(logits, cell_columns, &self.columns))
+            .map(|logits| Layer::new(logits, cell_columns, &self.columns, &mut self.bits))
             .collect();
         let left = layers.iter().map(|layer| layer.pixels.0).min().unwrap_or(0);
         let right = layers.iter().map(|layer| layer.pixels.1).max().unwrap_or(0);
@@ -121,20 +161,22 @@ impl MaskPainter {
         exclusive: bool,
     ) {
         self.spans.clear();
-        let (cell, weight) = self.columns.between[x];
+        let (cell, weight) = (self.columns.before[x], self.columns.weights[x]);
         let next = (cell + 1).min(cell_columns - 1);
-        for (at, layer) in layers.iter_mut().enumerate() {
+        for (at, layer) in (0..).zip(layers.iter_mut()) {
             if (layer.pixels.0..layer.pixels.1).contains(&x) {
                 layer.interpolate(cell, next, weight);
                 layer.spans(at, &self.rows, &mut self.spans);
             }
         }
         if exclusive && self.contested() {
-            self.settle(layers, height);
+            self.settle(layers, x);
         }
         for span in &self.spans {
             let top = x * height;
-            layers[span.layer].runs.add(top + span.y0, top + span.y1);
+            layers[span.layer as usize]
+                .runs
+                .add(top + span.y0, top + span.y1);
         }
     }
 
@@ -155,65 +197,68 @@ impl MaskPainter {
         })
     }
 
-    /// Gives every pixel of the column to the layer with the highest value.
-    fn settle(&mut self, layers: &[Layer], height: usize) {
-        self.owners.clear();
-        self.owners.resize(height, NOBODY);
-        self.spans.sort_by_key(|span| (span.layer, span.y0));
-        for span in &self.spans {
-            let wins = |y: usize, owner: usize| {
-                let value = |layer: usize| layers[layer].value(&self.rows, y);
-                owner == NOBODY || value(span.layer) > value(owner)
-            };
-            let mut y = span.y0;
-            while y < span.y1 {
-                let (row, _) = self.rows.between[y];
-                let end = self.rows.first[row + 1].min(span.y1);
-                claim(&mut self.owners[y..end], span.layer, y, wins);
-                y = end;
-            }
+    /// Gives every pixel of the column to the layer with the highest value. Who is the highest at a cell
+    /// and at the next is so in between, where all are linear; elsewhere pixels are compared.
+    fn settle(&mut self, layers: &[Layer], x: usize) {
+        let here = |layer: &Layer| (layer.pixels.0..layer.pixels.1).contains(&x);
+        let here = || (0..).zip(layers).filter(|(_, layer)| here(layer));
+        let top = here().map(|(_, layer)| layer.rows.0).min().unwrap_or(0);
+        let bottom = here().map(|(_, layer)| layer.rows.1).max().unwrap_or(0);
+        self.cells.clear(bottom + 1 - top);
+        for (at, layer) in here() {
+            let values = layer.column.iter().copied();
+            self.cells.offer(layer.rows.0 - top, at, values);
         }
         self.spans.clear();
-        let mut y = 0;
-        for group in self.owners.chunk_by(|a, b| a == b) {
-            if group[0] != NOBODY {
-                self.spans.push(Span {
-                    layer: group[0],
-                    y0: y,
-                    y1: y + group.len(),
-                });
+        for row in top..=bottom {
+            let (y0, y1) = (self.rows.first[row], self.rows.first[row + 1]);
+            let owner = self.cells.layer[row - top];
+            let next = self.cells.layer.get(row + 1 - top).unwrap_or(&owner);
+            if owner == *next {
+                give(&mut self.spans, owner, y0, y1);
+                continue;
             }
-            y += group.len();
+            let weights = &self.rows.weights[y0..y1];
+            self.pixels.clear(y1 - y0);
+            for (at, layer) in here() {
+                if let Some((before, after)) = layer.between(row) {
+                    let values = weights.iter().map(|w| (1.0 - w) * before + w * after);
+                    self.pixels.offer(0, at, values);
+                }
+            }
+            let mut y = y0;
+            for group in self.pixels.layer.chunk_by(|a, b| a == b) {
+                give(&mut self.spans, group[0], y, y + group.len());
+                y += group.len();
+            }
         }
     }
 }
 
+/// Adds pixels of a layer behind those before.
+fn give(spans: &mut Vec<Span>, layer: u32, y0: usize, y1: usize) {
+    match spans.last_mut() {
+        _ if layer == NOBODY || y0 == y1 => {}
+        Some(last) if last.layer == layer && last.y1 == y0 => last.y1 = y1,
+        _ => spans.push(Span { layer, y0, y1 }),
+    }
+}
+
 impl Layer {
-    fn new(logits: &[f32], cell_columns: usize, columns: &Cells) -> Self {
-        let mut rows: Option<(usize, usize)> = None;
-        let mut across: Option<(usize, usize)> = None;
-        let lines = logits.chunks_exact(cell_columns);
-        let cell_rows = lines.len();
-        for (y, line) in lines.enumerate() {
-            let Some(first) = line.iter().position(|logit| *logit > 0.0) else {
-                continue;
-            };
-            let last = line.iter().rposition(|logit| *logit > 0.0).unwrap_or(first);
-            rows = Some((rows.map_or(y, |(top, _)| top), y));
-            let (left, right) = across.unwrap_or((first, last));
-            across = Some((left.min(first), right.max(last)));
-        }
-        let (rows, pixels) = match (rows, across) {
-            (Some((top, bottom)), Some((left, right))) => {
+    fn new(logits: &[f32], cell_columns: usize, columns: &Cells, bits: &mut Rows) -> Self {
+        bits.set(logits, cell_columns);
+        let cell_rows = logits.len() / cell_columns;
+        let (rows, pixels) = match bits.bounds() {
+            Some([(top, bottom), (left, right)]) => {
                 let rows = (top.saturating_sub(1), (bottom + 1).min(cell_rows - 1));
                 (rows, columns.reach(left, right))
             }
-            _ => ((0, 0), (0, 0)),
+            None => ((0, 0), (0, 0)),
         };
         let (left, right) = match pixels {
             (first, end) if first < end => {
-                let (last, _) = columns.between[end - 1];
-                (columns.between[first].0, (last + 2).min(cell_columns))
+                let last = columns.before[end - 1];
+                (columns.before[first], (last + 2).min(cell_columns))
             }
             _ => (0, 0),
         };
@@ -243,63 +288,65 @@ impl Layer {
         }
     }
 
-    /// The object's pixels in the current column: looked at one by one only between two cells of which
-    /// one is the object's.
-    fn spans(&self, layer: usize, rows: &Cells, spans: &mut Vec<Span>) {
+    /// The object's pixels in the current column.
+    fn spans(&self, layer: u32, rows: &Cells, spans: &mut Vec<Span>) {
         let (top, bottom) = self.rows;
         let begins = self.column.first().is_some_and(|value| *value > 0.0);
         let mut open = begins.then(|| rows.first[top]);
-        for (row, pair) in (top..).zip(self.column.windows(2)) {
-            let goes_on = pair[1] > 0.0;
-            if (pair[0] > 0.0) == goes_on {
-                continue;
-            }
-            let (y0, y1) = (rows.first[row], rows.first[row + 1]);
-            for y in y0..y1 {
-                match self.value(rows, y) > 0.0 {
+        // A cell in each 63 belongs to two words, so that no change is between two of them.
+        for from in (0..self.column.len()).step_by(63) {
+            let after = self.column.len().min(from + 64);
+            let bits = above_zero(&self.column[from..after]);
+            let pairs = after - from - 1;
+            let mut changes = (bits ^ bits >> 1) & ((1 << pairs) - 1);
+            while changes != 0 {
+                let row = from + changes.trailing_zeros() as usize;
+                changes &= changes - 1;
+                let goes_on = self.column[row + 1] > 0.0;
+                let y = self.crossing(rows, row, goes_on);
+                match goes_on {
                     true => open = open.or(Some(y)),
                     false => close(&mut open, y, layer, spans),
                 }
-            }
-            match goes_on {
-                true => open = open.or(Some(y1)),
-                false => close(&mut open, y1, layer, spans),
             }
         }
         close(&mut open, rows.first[bottom + 1], layer, spans);
     }
 
-    /// The value at a pixel of the current column.
-    fn value(&self, rows: &Cells, y: usize) -> f32 {
-        let (row, weight) = rows.between[y];
+    /// The first pixel between a row of cells and the next on which the next one's sign holds. Values
+    /// rise or fall from one to the other, rounded ones, too, so that it is the only such place.
+    fn crossing(&self, rows: &Cells, row: usize, goes_on: bool) -> usize {
+        let (before, after) = (self.column[row], self.column[row + 1]);
+        let value = |y: usize| (1.0 - rows.weights[y]) * before + rows.weights[y] * after;
+        let (y0, y1) = (
+            rows.first[self.rows.0 + row],
+            rows.first[self.rows.0 + row + 1],
+        );
+        if y0 == y1 {
+            return y1;
+        }
+        let pixels = (before / (before - after) - rows.weights[y0]) * rows.apart;
+        let mut y = (y0 + pixels.max(0.0) as usize).min(y1);
+        let holds = |y: usize| (value(y) > 0.0) == goes_on;
+        while y > y0 && holds(y - 1) {
+            y -= 1;
+        }
+        while y < y1 && !holds(y) {
+            y += 1;
+        }
+        y
+    }
+
+    /// The current column's values at a row of cells and at the next, where they matter.
+    fn between(&self, row: usize) -> Option<(f32, f32)> {
         let (top, bottom) = self.rows;
-        let next = (row + 1).min(bottom);
-        (1.0 - weight) * self.column[row - top] + weight * self.column[next - top]
+        let row = row.checked_sub(top)?;
+        let before = self.column.get(row)?;
+        Some((*before, self.column[(row + 1).min(bottom - top)]))
     }
 }
 
-/// Gives the pixels from `top` on to a layer where it wins against their owners. They lie between the same
-/// two cells, where values are linear: who is higher at both ends is so in between.
-fn claim(owners: &mut [usize], layer: usize, top: usize, wins: impl Fn(usize, usize) -> bool) {
-    if let [owner, others @ ..] = &*owners
-        && others.iter().all(|other| other == owner)
-    {
-        let wins_first = wins(top, *owner);
-        if wins_first == wins(top + others.len(), *owner) {
-            if wins_first {
-                owners.fill(layer);
-            }
-            return;
-        }
-    }
-    for (y, owner) in (top..).zip(owners) {
-        if wins(y, *owner) {
-            *owner = layer;
-        }
-    }
-}
-
-fn close(open: &mut Option<usize>, end: usize, layer: usize, spans: &mut Vec<Span>) {
+fn close(open: &mut Option<usize>, end: usize, layer: u32, spans: &mut Vec<Span>) {
     if let Some(y0) = open.take()
         && y0 < end
     {
@@ -374,12 +421,18 @@ mod tests {
     proptest! {
         #[test]
         fn runs_are_those_of_the_interpolated_pixels(
-            layers in prop::collection::vec(prop::collection::vec(-2.0f32..2.0, 30), 1..4),
+            (size, layers) in prop_oneof![Just([5, 6]), Just([130, 2]), Just([2, 70])]
+                .prop_flat_map(|size: [usize; 2]| {
+                    let cells = prop::collection::vec(-2.0f32..2.0, size[0] * size[1]);
+                    (Just(size), prop::collection::vec(cells, 1..5))
+                }),
             w in 1u32..40, h in 1u32..40,
         ) {
             let views: Vec<&[f32]> = layers.iter().map(Vec::as_slice).collect();
-            let painted = MaskPainter::default().paint(&views, [5, 6], (w, h), true);
-            prop_assert_eq!(painted, plainly(&layers, [5, 6], (w, h)));
+            for h in [h, 7 * h] {
+                let painted = MaskPainter::default().paint(&views, size, (w, h), true);
+                prop_assert_eq!(painted, plainly(&layers, size, (w, h)));
+            }
         }
     }
 
