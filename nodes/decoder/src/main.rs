@@ -74,6 +74,7 @@ impl Node for Decoder {
                 0 if !live && hwaccel == Hwaccel::None => threads_for(list.len()),
                 threads => threads,
             },
+            in_groups: list.len() == 1,
             timeout: Duration::from_secs_f64(settings.source_timeout_seconds),
             reconnect: match settings.source_reconnect.as_str() {
                 "auto" => live,

@@ -12,8 +12,11 @@ use tracklens_video::{
     redact,
 };
 
-/// Frames decoded ahead of the consumer.
+/// Frames decoded ahead of the consumer that are given to it one by one.
 const AHEAD: usize = 2;
+/// Frames of a single file that are given together, if they do not take more memory than this.
+const TOGETHER: usize = 8;
+const TOGETHER_BYTES: usize = 16 << 20;
 /// As many threads as FFmpeg takes by itself at most.
 const MOST_THREADS: usize = 16;
 /// The first pause before a network source is opened again, and the longest.
@@ -33,6 +36,9 @@ pub struct Playback {
     pub rounds: u64,
     /// Threads of the codec; 0 lets FFmpeg choose.
     pub threads: usize,
+    /// Frames of a file are given in groups as they are acknowledged, which wakes nobody for each
+    /// of them: what the nodes behind do for several at once takes less time than for one by one.
+    pub in_groups: bool,
     /// How long a network source may say nothing.
     pub timeout: Duration,
     /// A network source that ends or breaks off is opened again.
@@ -87,7 +93,9 @@ pub enum StreamItem {
 /// A source being decoded on a thread of its own. Dropping it stops the thread.
 #[derive(Debug)]
 pub struct StreamWorker {
-    items: Option<Receiver<StreamItem>>,
+    groups: Option<Receiver<Vec<StreamItem>>>,
+    /// The rest of the last group.
+    items: std::vec::IntoIter<StreamItem>,
     stop: StopHandle,
     thread: Option<JoinHandle<()>>,
     url: String,
@@ -95,10 +103,11 @@ pub struct StreamWorker {
 }
 
 impl StreamWorker {
-    /// Starts to open and decode `url`. `wake` is called after each item.
+    /// Starts to open and decode `url`. `wake` is called after each item, or each group of them.
     #[must_use]
     pub fn start(url: &str, playback: Playback, wake: impl Fn() + Send + 'static) -> Self {
-        let (sender, items) = mpsc::sync_channel(AHEAD);
+        let in_groups = playback.in_groups && !playback.live && is_file(url);
+        let (sender, groups) = mpsc::sync_channel(if in_groups { 1 } else { AHEAD });
         let stop = StopHandle::default();
         let player = Player {
             url: url.to_string(),
@@ -107,12 +116,16 @@ impl StreamWorker {
             sender,
             wake,
             clock: Clock::default(),
+            in_groups,
+            group: Vec::new(),
+            frames: 0,
         };
         let thread = std::thread::Builder::new()
             .name("decode".into())
             .spawn(move || player.run());
         Self {
-            items: Some(items),
+            groups: Some(groups),
+            items: Vec::new().into_iter(),
             stop,
             // Without a thread the channel is closed, which reads as an end with an error.
             thread: thread.ok(),
@@ -126,15 +139,21 @@ impl StreamWorker {
         if self.ended {
             return None;
         }
-        let item = match self.items.as_ref().map(Receiver::try_recv) {
-            Some(Ok(item)) => item,
-            Some(Err(TryRecvError::Empty)) => return None,
-            Some(Err(TryRecvError::Disconnected)) | None => StreamItem::Ended {
-                error: Some(VideoError::Broken {
-                    url: self.url.clone(),
-                    reason: "the decoding thread ended unexpectedly".into(),
-                }),
-                damage: Damage::default(),
+        let item = match self.items.next() {
+            Some(item) => item,
+            None => match self.groups.as_ref().map(Receiver::try_recv) {
+                Some(Ok(group)) => {
+                    self.items = group.into_iter();
+                    return self.try_next();
+                }
+                Some(Err(TryRecvError::Empty)) => return None,
+                Some(Err(TryRecvError::Disconnected)) | None => StreamItem::Ended {
+                    error: Some(VideoError::Broken {
+                        url: self.url.clone(),
+                        reason: "the decoding thread ended unexpectedly".into(),
+                    }),
+                    damage: Damage::default(),
+                },
             },
         };
         self.ended = matches!(item, StreamItem::Ended { .. });
@@ -144,7 +163,8 @@ impl StreamWorker {
     /// Asks the thread to end, without waiting for it.
     pub fn stop(&mut self) {
         self.stop.stop();
-        self.items = None;
+        self.groups = None;
+        self.items = Vec::new().into_iter();
     }
 }
 
@@ -204,9 +224,14 @@ struct Player<W> {
     url: String,
     playback: Playback,
     stop: StopHandle,
-    sender: SyncSender<StreamItem>,
+    sender: SyncSender<Vec<StreamItem>>,
     wake: W,
     clock: Clock,
+    in_groups: bool,
+    /// What is given together soon.
+    group: Vec<StreamItem>,
+    /// Frames so far.
+    frames: usize,
 }
 
 impl<W: Fn()> Player<W> {
@@ -338,6 +363,19 @@ impl<W: Fn()> Player<W> {
         }
     }
 
+    /// How many frames are given together: as many as there were before, so that nobody waits long for
+    /// the first ones.
+    fn together(&self, item: &StreamItem) -> usize {
+        match item {
+            StreamItem::Frame { picture, .. } if self.in_groups => {
+                let bytes = picture.info().byte_len().max(1);
+                let before = self.frames - self.group.len();
+                TOGETHER.min(TOGETHER_BYTES / bytes).min(before)
+            }
+            _ => 1,
+        }
+    }
+
     /// Sleeps until the frame of this time is due.
     fn wait_for(&mut self, time_ns: i64) -> Result<(), Gone> {
         loop {
@@ -352,8 +390,18 @@ impl<W: Fn()> Player<W> {
     }
 
     /// Waits while the consumer is behind.
-    fn send(&self, item: StreamItem) -> Result<(), Gone> {
-        self.sender.send(item).map_err(|_| Gone)?;
+    fn send(&mut self, item: StreamItem) -> Result<(), Gone> {
+        let is_frame = matches!(item, StreamItem::Frame { .. });
+        let together = self.together(&item);
+        self.group.push(item);
+        if is_frame {
+            self.frames += 1;
+            if self.group.len() < together {
+                return Ok(());
+            }
+        }
+        let group = std::mem::take(&mut self.group);
+        self.sender.send(group).map_err(|_| Gone)?;
         (self.wake)();
         if self.stop.is_stopped() {
             Err(Gone)

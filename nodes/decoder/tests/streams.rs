@@ -10,6 +10,7 @@ use tracklens_schemas::{Image, ImageInfo, PixelEncoding};
 use tracklens_video::{Damage, Hwaccel, Mp4Writer, VideoError, VideoInfo};
 
 const LOSSLESS: Playback = Playback {
+    in_groups: true,
     live: false,
     rounds: 1,
     threads: 1,
