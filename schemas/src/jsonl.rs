@@ -1,7 +1,7 @@
 //! Rows of `tracks.jsonl`: one object per frame and track, in a fixed number format, so that equal
 //! results are equal bytes.
 
-use std::fmt::Write;
+use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,35 +9,53 @@ use crate::{Header, Identification, Mask, RleError, Track, TrackId, TrackState};
 
 /// Appends the row of a track, line feed included. Boxes have two decimals, scores four.
 pub fn write_track_row(out: &mut Vec<u8>, header: &Header, track: &Track) {
-    let [x0, y0, x1, y1] = track.bbox.to_array();
-    let counts = track.mask.encode();
-    let mut line = String::with_capacity(256 + counts.len());
-    // Stream ids need no escaping; of the compressed runs only the backslash does.
+    let (id, mask) = (&header.id, &track.mask);
+    // Memory takes all that is written to it. Stream ids need no escaping; of the compressed runs only the
+    // backslash does.
     let _infallible = write!(
-        line,
-        "{{\"stream_id\":\"{}\",\"epoch\":{},\"frame\":{},\"pts_ns\":{},\"track_id\":{},\
-         \"bbox\":[{x0:.2},{y0:.2},{x1:.2},{y1:.2}],\"score\":{:.4},\"area\":{},\
-         \"visible\":{},\"state\":\"{}\",\"mask\":{{\"size\":[{},{}],\"counts\":\"",
-        header.id.stream,
-        header.id.epoch.0,
-        header.id.frame.0,
-        header.pts_ns,
-        track.track_id.0,
-        track.score,
+        out,
+        "{{\"stream_id\":\"{}\",\"epoch\":{},\"frame\":{},\"pts_ns\":{},\"track_id\":{},\"bbox\":[",
+        id.stream, id.epoch.0, id.frame.0, header.pts_ns, track.track_id.0,
+    );
+    for (at, side) in track.bbox.to_array().into_iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_decimals::<2>(out, side);
+    }
+    out.extend_from_slice(b"],\"score\":");
+    write_decimals::<4>(out, track.score);
+    let _infallible = write!(
+        out,
+        ",\"area\":{},\"visible\":{},\"state\":\"{}\",\"mask\":{{\"size\":[{},{}],\"counts\":\"",
         track.area,
         track.visible,
         track.state.as_str(),
-        track.mask.height(),
-        track.mask.width(),
+        mask.height(),
+        mask.width(),
     );
-    for byte in counts {
+    for byte in mask.encode() {
         if byte == b'\\' {
-            line.push('\\');
+            out.push(b'\\');
         }
-        line.push(char::from(byte));
+        out.push(byte);
     }
-    line.push_str("\"}}\n");
-    out.extend_from_slice(line.as_bytes());
+    out.extend_from_slice(b"\"}}\n");
+}
+
+/// Writes a number with so many decimals: what `{:.N}` writes, by whole numbers.
+fn write_decimals<const DECIMALS: u32>(out: &mut Vec<u8>, number: f32) {
+    // Exact: the product has fewer digits than an f64.
+    let scale = 10_u32.pow(DECIMALS);
+    let scaled = (f64::from(number.abs()) * f64::from(scale)).round_ties_even();
+    let _infallible = if scaled < 1e15 {
+        let (scaled, scale) = (scaled as u64, u64::from(scale));
+        let sign = if number.is_sign_negative() { "-" } else { "" };
+        let (whole, decimals, width) = (scaled / scale, scaled % scale, DECIMALS as usize);
+        write!(out, "{sign}{whole}.{decimals:0width$}")
+    } else {
+        write!(out, "{number:.*}", DECIMALS as usize)
+    };
 }
 
 /// The row of an identification. The frame is the one on which the object was asked about.
@@ -197,6 +215,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn decimals_are_those_of_format(number: f32, eighths in -4000i32..4000) {
+            for number in [number, number % 1e4, eighths as f32 / 8.0, eighths as f32 / 32.0] {
+                let mut out = Vec::new();
+                write_decimals::<2>(&mut out, number);
+                out.push(b' ');
+                write_decimals::<4>(&mut out, number);
+                let expected = format!("{number:.2} {number:.4}");
+                prop_assert_eq!(String::from_utf8(out).unwrap(), expected);
+            }
+        }
+
         #[test]
         fn rows_are_json_and_read_back(pixels in prop::collection::vec(0u8..2, 600)) {
             let header = Header {

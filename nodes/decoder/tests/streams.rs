@@ -37,6 +37,8 @@ struct Played {
     times_ms: Vec<i64>,
     error: Option<VideoError>,
     damage: Damage,
+    /// How often there was something to take.
+    wakes: usize,
 }
 
 /// Takes all items, sleeping until woken, as a node does.
@@ -50,10 +52,14 @@ fn play(path: &Path, playback: Playback) -> Played {
         times_ms: Vec::new(),
         error: None,
         damage: Damage::default(),
+        wakes: 0,
     };
     loop {
         match worker.try_next() {
-            None => woken.recv_timeout(Duration::from_secs(60)).unwrap(),
+            None => {
+                woken.recv_timeout(Duration::from_secs(60)).unwrap();
+                played.wakes += 1;
+            }
             Some(StreamItem::Opened(info)) => played.info = Some(info),
             Some(StreamItem::Frame {
                 picture,
@@ -67,6 +73,8 @@ fn play(path: &Path, playback: Playback) -> Played {
             Some(StreamItem::Ended { error, damage }) => {
                 (played.error, played.damage) = (error, damage);
                 assert!(worker.try_next().is_none());
+                drop(worker);
+                played.wakes += woken.try_iter().count();
                 return played;
             }
         }
@@ -97,6 +105,20 @@ fn rounds_follow_each_other_without_a_gap() {
     let rounds = 5;
     let played = play(&path, Playback { rounds, ..LOSSLESS });
     assert_eq!(played.times_ms, times(50));
+}
+
+#[test]
+fn frames_come_in_groups_the_first_ones_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("clip.mp4");
+    write(&path, 30);
+    // The opening; one, one, two, four, twice eight frames; the rest with the end.
+    assert_eq!(play(&path, LOSSLESS).wakes, 8);
+    let playback = Playback {
+        in_groups: false,
+        ..LOSSLESS
+    };
+    assert_eq!(play(&path, playback).wakes, 32);
 }
 
 #[test]

@@ -105,7 +105,7 @@ pub static TABLE: &[Setting] = &[
     row(
         "FLOW_WINDOW",
         Kind::Integer { min: 1, max: 1024 },
-        All("16"),
+        All("32"),
         &[],
         "frames on their way to a consumer before the sender waits; no more than the queue_size of the edge, or 100 MiB",
     ),
