@@ -426,7 +426,7 @@ impl Transpose for pulp::x86::V3 {
     #[inline(always)]
     fn transpose(self, square: Square) -> Square {
         let avx = self.avx;
-        let [a, b, c, d, e, f, g, h] = square.map(|row| pulp::cast(row));
+        let [a, b, c, d, e, f, g, h] = square.map(pulp::cast);
         // Each works on the halves of a row by themselves: columns 0 to 3 and 4 to 7.
         let two = |a, b| [avx._mm256_unpacklo_ps(a, b), avx._mm256_unpackhi_ps(a, b)];
         let four = |ab: [_; 2], cd: [_; 2]| {
@@ -503,7 +503,7 @@ mod tests {
             ] {
                 let info = ImageInfo::new(width, height, encoding);
                 let data: Vec<u8> = (0..info.byte_len())
-                    .map(|at| (at * at >> 5) as u8)
+                    .map(|at| ((at * at) >> 5) as u8)
                     .collect();
                 let image = Image::new(info, &data).unwrap();
                 let [plainly, vectors] = [Arch::Scalar, best].map(|arch| {
