@@ -85,7 +85,11 @@ impl Rows {
     }
 
     fn rows(&self) -> impl DoubleEndedIterator<Item = &[u64]> + ExactSizeIterator {
-        self.words.chunks_exact(self.width.div_ceil(64).max(1))
+        self.words.chunks_exact(self.words_per_row().max(1))
+    }
+
+    fn words_per_row(&self) -> usize {
+        self.width.div_ceil(64)
     }
 
     /// Rows and columns of the object, the first and the last one of each.
@@ -93,23 +97,18 @@ impl Rows {
         let used = |row: &[u64]| row.iter().any(|word| *word != 0);
         let top = self.rows().position(used)?;
         let bottom = self.rows().rposition(used)?;
-        let mut across = vec![0; self.width.div_ceil(64)];
-        for row in self.rows() {
-            across
-                .iter_mut()
-                .zip(row)
-                .for_each(|(all, word)| *all |= word);
-        }
-        let first = across.iter().position(|word| *word != 0)?;
-        let last = across.iter().rposition(|word| *word != 0)?;
-        let left = first * 64 + across[first].trailing_zeros() as usize;
-        let right = last * 64 + across[last].ilog2() as usize;
+        let across = |at: usize| self.rows().fold(0, |all, row| all | row[at]);
+        let used = |at: &usize| across(*at) != 0;
+        let first = (0..self.words_per_row()).find(used)?;
+        let last = (0..self.words_per_row()).rfind(used)?;
+        let left = first * 64 + across(first).trailing_zeros() as usize;
+        let right = last * 64 + across(last).ilog2() as usize;
         Some([(top, bottom), (left, right)])
     }
 
     /// Makes cells of a row the object's, or the background's.
     fn fill(&mut self, row: usize, cells: Range<usize>, object: bool) {
-        let words = self.width.div_ceil(64);
+        let words = self.words_per_row();
         for cell in cells {
             let (word, bit) = (&mut self.words[row * words + cell / 64], 1 << (cell % 64));
             *word = if object { *word | bit } else { *word & !bit };

@@ -164,7 +164,7 @@ impl MaskPainter {
         let (cell, weight) = (self.columns.before[x], self.columns.weights[x]);
         let next = (cell + 1).min(cell_columns - 1);
         for (at, layer) in (0..).zip(layers.iter_mut()) {
-            if (layer.pixels.0..layer.pixels.1).contains(&x) {
+            if layer.is_in(x) {
                 layer.interpolate(cell, next, weight);
                 layer.spans(at, &self.rows, &mut self.spans);
             }
@@ -200,8 +200,7 @@ impl MaskPainter {
     /// Gives every pixel of the column to the layer with the highest value. Who is the highest at a cell
     /// and at the next is so in between, where all are linear; elsewhere pixels are compared.
     fn settle(&mut self, layers: &[Layer], x: usize) {
-        let here = |layer: &Layer| (layer.pixels.0..layer.pixels.1).contains(&x);
-        let here = || (0..).zip(layers).filter(|(_, layer)| here(layer));
+        let here = || (0..).zip(layers).filter(|(_, layer)| layer.is_in(x));
         let top = here().map(|(_, layer)| layer.rows.0).min().unwrap_or(0);
         let bottom = here().map(|(_, layer)| layer.rows.1).max().unwrap_or(0);
         self.cells.clear(bottom + 1 - top);
@@ -276,6 +275,11 @@ impl Layer {
             column: vec![f32::NEG_INFINITY; height],
             runs: RunBuilder::default(),
         }
+    }
+
+    /// Whether a column of pixels matters.
+    fn is_in(&self, x: usize) -> bool {
+        (self.pixels.0..self.pixels.1).contains(&x)
     }
 
     /// Makes the column of pixels between two columns of cells the current one.
