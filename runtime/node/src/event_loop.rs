@@ -25,14 +25,12 @@ use crate::load::LoadMeter;
 use crate::outbox::{Outbox, Policy};
 use crate::settings::{self, Resolved};
 use crate::streams::{LifeCycle, StreamChange, StreamTable};
+use crate::together::Together;
 use crate::wiring::{Connected, Informal, Wiring, farewell};
 use crate::{BadMessage, Message, Node, Work, logging, metrics, transport, wire};
 
 /// How often time-outs are looked at while nothing happens.
 const TICK: Duration = Duration::from_millis(500);
-/// In a lossless graph, what the events that wait lead to is sent together, at most so much later: a
-/// message sent right behind another one costs those who take it less.
-const TOGETHER: Duration = Duration::from_millis(1);
 /// An input that has been silent for this long says `hello` again: what was sent to it and lost on
 /// the way is repeated.
 const IDLE: Duration = Duration::from_secs(1);
@@ -268,20 +266,15 @@ impl<N: Node> Shell<N> {
 
     fn run(&mut self) -> eyre::Result<()> {
         self.hello_all()?;
-        let together = if self.ctx.live {
-            Duration::ZERO
-        } else {
-            TOGETHER
-        };
-        let mut pumped = Instant::now();
+        let mut together = Together::new(self.ctx.live, Instant::now());
         loop {
-            if pumped.elapsed() >= together {
+            if together.is_due(Instant::now()) {
                 self.pump()?;
                 self.acknowledge(false)?;
                 if self.is_over() {
                     break;
                 }
-                pumped = Instant::now();
+                together.sent(Instant::now());
             }
             match self.events.try_recv() {
                 Ok(event) => {
@@ -300,12 +293,15 @@ impl<N: Node> Shell<N> {
                         true => Work::Wait,
                         false => self.node.work(&mut self.ctx)?,
                     };
+                    if work == Work::Again && together.holds_result(Instant::now()) {
+                        continue;
+                    }
                     let sent = self.pump()?;
                     self.acknowledge(self.ctx.live)?;
                     if self.is_over() {
                         break;
                     }
-                    pumped = Instant::now();
+                    together.sent(Instant::now());
                     if work == Work::Wait && !sent {
                         match self.wait() {
                             Waited::Event(event) => self.event(*event)?,

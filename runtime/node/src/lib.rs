@@ -27,6 +27,7 @@ mod outbox;
 pub mod pairing;
 pub mod settings;
 mod streams;
+mod together;
 mod transport;
 mod wire;
 mod wiring;
