@@ -17,10 +17,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ort::value::DynValue;
+use rayon::ThreadPool;
 use tracklens_onnx::SessionSettings;
 
 use encoder_thread::{EncoderThread, ImageEncoder};
-use lanes::{Engine, copy, cut, failed, lanes, numbers, output, parts, repeat, side_by_side, view};
+use lanes::{
+    Engine, copy, cut, failed, lanes, numbers, output, parts, pool, repeat, side_by_side, view,
+};
 use tensors::{
     Expected, attention_tensors, decoder_inputs, decoder_outputs, encoder_tensors, memory_tensors,
 };
@@ -39,6 +42,8 @@ pub struct Engines {
     memory_attention: Engine,
     mask_decoder: Engine,
     memory_encoder: Engine,
+    /// Where parts of a batch are worked on beside the first.
+    pool: ThreadPool,
     /// An embedding repeated for each object of a batch.
     repeated: Vec<f32>,
 }
@@ -113,6 +118,7 @@ impl Engines {
             memory_attention,
             mask_decoder,
             memory_encoder,
+            pool: pool(lanes)?,
             repeated: Vec::new(),
         })
     }
@@ -277,7 +283,7 @@ impl Modules for Engines {
                 Ok((part, conditioned.ok_or_else(missing)?))
             }
         });
-        side_by_side(work).map(Conditioned)
+        side_by_side(&self.pool, work).map(Conditioned)
     }
 
     fn decode(
@@ -383,7 +389,7 @@ impl Modules for Engines {
                     .try_for_each(|(output, out)| copy(name, objects, &outputs, output, out))
             }
         });
-        side_by_side(work).map(|_| ())
+        side_by_side(&self.pool, work).map(|_| ())
     }
 
     fn remember(
@@ -424,6 +430,7 @@ impl Modules for Engines {
                 Ok(memories.chunks_exact(memory_len).map(Arc::from).collect())
             }
         });
-        side_by_side(work).map(|parts: Vec<Vec<_>>| parts.into_iter().flatten().collect())
+        side_by_side(&self.pool, work)
+            .map(|parts: Vec<Vec<_>>| parts.into_iter().flatten().collect())
     }
 }
