@@ -10,7 +10,9 @@ use crate::{BadMessage, Context, Message, Outputs, Policy, StreamChange};
 pub enum Work {
     /// Nothing to do: wait for an event or for [`crate::Waker::wake`].
     Wait,
-    /// Something was done and more may be at hand: look for events, then call again.
+    /// Something was done and more may be at hand: look for events, then call again. In a lossless
+    /// graph what was queued may be sent together with what the next calls queue, a quarter of a
+    /// second later at most; a call that finds nothing to do sends it.
     Again,
 }
 

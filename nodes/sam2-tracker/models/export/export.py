@@ -21,7 +21,10 @@ from attention import Attention
 from folder import export_module, sample_inputs, write_toml
 from modules import MODULES
 
-TOLERANCE = {"float32": 1e-3, "float16": 5e-2}
+TOLERANCE = {"float32": 1e-3, "float16": 1e-2}
+# What --dtype float16 leaves in single precision: with random weights rounding grows a hundredfold and more in these,
+# and they are little of the work.
+SINGLE = ("mask_decoder", "memory_encoder")
 BFLOAT16_STEP = 1e-2  # memories are bfloat16: what rounds apart is one step of up to 1/128 apart
 
 
@@ -86,9 +89,10 @@ def export(model, output: Path, name: str, source: str, licence: str, args) -> N
             path = unfinished / f"{module_name}.onnx"
             with torch.no_grad():
                 export_module(module_name, module, inputs[module_name], path)
-            if args.dtype == "float16":
+            dtype = "float32" if module_name in SINGLE else args.dtype
+            if dtype == "float16":
                 to_float16(path)
-            verify(model, module_name, module, path, TOLERANCE[args.dtype])
+            verify(model, module_name, module, path, TOLERANCE[dtype])
         write_toml(model, unfinished, name=name, version="1", licence=licence, source=source, dtype=args.dtype)
         if output.exists():
             output.rmdir()
