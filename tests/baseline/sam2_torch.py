@@ -61,10 +61,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=100, help="frames to measure")
     parser.add_argument("--warm-up", type=int, default=40, help="frames before them: memories fill, graphs are compiled")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", type=lambda name: getattr(torch, name), default="float32")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.dtype = getattr(torch, args.dtype)
+    return args
 
 
 def track(model, args, objects: int) -> tuple[float, float]:

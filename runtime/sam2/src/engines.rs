@@ -22,7 +22,8 @@ use tracklens_onnx::SessionSettings;
 
 use encoder_thread::{EncoderThread, ImageEncoder};
 use lanes::{
-    Engine, copy, cut, failed, lanes, numbers, output, parts, pool, repeat, side_by_side, view,
+    Engine, attention_parts, copy, cut, failed, lanes, numbers, output, parts, pool, repeat,
+    side_by_side, view,
 };
 use tensors::{
     Expected, attention_tensors, decoder_inputs, decoder_outputs, encoder_tensors, memory_tensors,
@@ -32,10 +33,6 @@ use crate::model_folder::{Geometry, ModelError, ModelFolder};
 use crate::modules::{
     Ahead, Decoded, InferenceError, Look, MaskBatch, MemoryBatch, Modules, PromptBatch,
 };
-
-/// So many objects are looked at on one core in little more time than a frame is encoded on another
-/// (nano): with 12 a core left to the encoder is worth it, with 16 it is idle for too long.
-const WHILE_ENCODING: usize = 14;
 
 /// A loaded model.
 #[derive(Debug)]
@@ -237,14 +234,8 @@ impl Modules for Engines {
         let name = engine.name;
         let [channels, height, width] = self.geometry.embedding;
         let memory_channels = self.geometry.memory_channels;
-        // The next frame's encoding has a core already, for a while; and what a frame has to do with
-        // those that are remembered is found anew for each part. An object alone is computed another
-        // way, with other last digits: so that two runs are alike, it is alone only where it always is.
-        let (all, busy) = (engine.sessions.len(), self.image_encoder.is_busy());
-        let left = all.saturating_sub(usize::from(busy));
-        let few = batch.objects <= WHILE_ENCODING * left;
-        let lanes = if few { left } else { all };
-        let parts = parts(batch.objects, lanes.min(batch.objects / 2));
+        let busy = self.image_encoder.is_busy();
+        let parts = attention_parts(batch.objects, engine.sessions.len(), busy);
         let work = parts.into_iter().zip(engine.lanes());
         let work = work.map(|(part, mut session)| {
             move || {

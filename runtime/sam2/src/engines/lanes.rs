@@ -16,6 +16,10 @@ use crate::modules::InferenceError;
 /// Files of a model whose sessions have one thread each, in bytes, all together at most.
 const SMALL: u64 = 64 << 20;
 
+/// So many objects are attended to on one core in little more time than a frame is encoded on another
+/// (nano): with 12 a core left to the encoder is worth it, with 16 it is idle for too long.
+const WHILE_ENCODING: usize = 14;
+
 /// One module: a session for each part of a batch that is worked on at the same time.
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -58,6 +62,22 @@ pub(super) fn parts(objects: usize, lanes: usize) -> Vec<Range<usize>> {
         .collect()
 }
 
+/// The parts of a batch for memory attention. While the next frame is encoded, a core is left to that, for a
+/// while; and what a frame has to do with those that are remembered is found anew for each part.
+///
+/// ONNX Runtime's kernels give an object alone, and more than 16 together, other last digits than 2 to 16.
+/// So that two runs are alike whenever a frame is encoded, an object is alone only where it always is, and
+/// parts of more than [`WHILE_ENCODING`] are always the same.
+pub(super) fn attention_parts(objects: usize, lanes: usize, encoding: bool) -> Vec<Range<usize>> {
+    let left = lanes.saturating_sub(usize::from(encoding));
+    let lanes = if objects <= WHILE_ENCODING * left {
+        left
+    } else {
+        lanes
+    };
+    parts(objects, lanes.min(objects / 2))
+}
+
 /// Takes the first numbers off a slice.
 pub(super) fn cut<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (first, others) = std::mem::take(rest).split_at_mut(len);
@@ -65,8 +85,7 @@ pub(super) fn cut<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     first
 }
 
-/// Threads for all but the first of so many lanes, which are there for good: to start one anew for each
-/// batch costs a tenth of a millisecond.
+/// Threads for all but the first of so many lanes, which are there for good: none is started for a batch.
 pub(super) fn pool(lanes: usize) -> Result<ThreadPool, ModelError> {
     ThreadPoolBuilder::new()
         .num_threads(lanes.saturating_sub(1).max(1))
@@ -306,6 +325,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn parts_for_attention_count_alike_whether_a_frame_is_encoded(
+            objects in 1usize..90, lanes in 1usize..9,
+        ) {
+            let [during, after] = [true, false].map(|encoding| {
+                attention_parts(objects, lanes, encoding)
+            });
+            let kernels_agree = |part: &Range<usize>| (2..=16).contains(&part.len());
+            prop_assert!(
+                during == after
+                    || during.iter().chain(&after).all(kernels_agree)
+            );
+        }
+
         #[test]
         fn parts_cover_a_batch_and_differ_by_one_at_most(objects in 0usize..70, lanes in 1usize..9) {
             let parts = parts(objects, lanes);
